@@ -1,0 +1,1 @@
+"""Deep learning on PyTorch that can be explained, repeated and handed over."""

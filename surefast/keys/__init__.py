@@ -1,0 +1,1 @@
+"""All randomness, and the process settings that decide bits."""

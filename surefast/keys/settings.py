@@ -1,0 +1,96 @@
+"""The process settings that decide bits: read, apply, restore.
+
+This is the one file that may change them; everything else passes a value.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+
+from surefast.errors import DeterminismError
+
+Determinism: TypeAlias = Literal["strict", "warn", "off"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a process must hold equal for equal bits."""
+
+    determinism: Determinism = "strict"
+    """``strict`` refuses operations without a deterministic kernel, ``warn`` goes on, ``off`` asks nothing."""
+
+    threads: int = 1
+    """Threads of one operation; other numbers sum in another order."""
+
+    tf32: bool = False
+    """Whether convolutions and matrix products may round to TF32 on a CUDA card."""
+
+    def apply(self) -> None:
+        """Make the process hold these settings."""
+        strict = self.determinism != "off"
+        if strict and torch.cuda.is_available() and "CUBLAS_WORKSPACE_CONFIG" not in os.environ:
+            if torch.cuda.is_initialized():
+                raise DeterminismError(
+                    "CUBLAS_WORKSPACE_CONFIG is not set and CUDA has already started",
+                    do="set CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment, or build the Learner before "
+                    'the first use of the card, or pass determinism="off"',
+                )
+            os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+        torch.use_deterministic_algorithms(strict, warn_only=self.determinism == "warn")
+        # Filling memory costs time and hides nothing here: results never depend on uninitialised memory.
+        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.allow_tf32 = self.tf32
+        torch.backends.cuda.matmul.allow_tf32 = self.tf32
+
+
+@contextlib.contextmanager
+def applied(settings: Settings) -> Iterator[None]:
+    """Hold ``settings`` for a block, then put back what was there."""
+    before = _read()
+    settings.apply()
+    try:
+        yield
+    finally:
+        _write(before)
+
+
+@dataclass(frozen=True)
+class _Flags:
+    threads: int
+    deterministic: bool
+    warn_only: bool
+    fill: bool
+    benchmark: bool
+    cudnn_tf32: bool
+    matmul_tf32: bool
+
+
+def _read() -> _Flags:
+    return _Flags(
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,
+        torch.backends.cudnn.benchmark,
+        torch.backends.cudnn.allow_tf32,
+        torch.backends.cuda.matmul.allow_tf32,
+    )
+
+
+def _write(flags: _Flags) -> None:
+    if torch.get_num_threads() != flags.threads:
+        torch.set_num_threads(flags.threads)
+    torch.use_deterministic_algorithms(flags.deterministic, warn_only=flags.warn_only)
+    torch.utils.deterministic.fill_uninitialized_memory = flags.fill
+    torch.backends.cudnn.benchmark = flags.benchmark
+    torch.backends.cudnn.allow_tf32 = flags.cudnn_tf32
+    torch.backends.cuda.matmul.allow_tf32 = flags.matmul_tf32

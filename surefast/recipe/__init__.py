@@ -1,0 +1,1 @@
+"""Every value that can change a result, and where it came from."""
