@@ -1,0 +1,540 @@
+"""Losses, each with the activation and the decoding that belong to it.
+
+A loss gives the mean over its targets, and says over how many (``weight``). With both, the loss and the
+gradients of a batch cut into grains are exact: sum(mean_v * weight_v) / sum(weight_v) is the mean over the
+whole batch, also where targets are ignored or classes weigh differently. This file knows nothing of data
+or training.
+"""
+
+from __future__ import annotations
+
+import abc
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from surefast.errors import ArgumentError, TaskError
+from surefast.recipe.call import declared
+
+LossFunction: TypeAlias = Callable[..., Any]
+"""``(pred, *targets) -> scalar``: the mean over the rows of a batch."""
+
+_NO_TARGET = -(2**62)
+# Never a target: F.cross_entropy must not skip -100 unless somebody asked for it.
+
+
+class Loss(nn.Module, abc.ABC):
+    """The mean loss over the targets, how many there were, and what the model's numbers stand for."""
+
+    @abc.abstractmethod
+    def forward(self, pred: Tensor, *y: Tensor) -> Tensor:
+        """The mean loss, a scalar.
+
+        Args:
+            pred: what the model gave, before any activation, shape (B, ...).
+            y: the targets of the batch.
+        """
+
+    def weight(self, *y: Tensor) -> int | Tensor:
+        """How much the mean of these targets counts beside the mean of others: the number of elements."""
+        return y[0].numel()
+
+    def activation(self, pred: Tensor) -> Tensor:
+        """Raw outputs to what they stand for, such as probabilities; same shape."""
+        return pred
+
+    def decodes(self, pred: Tensor) -> Tensor:
+        """Activated outputs to decisions, such as the index of the class."""
+        return pred
+
+    def check(self, pred: Tensor, *y: Tensor) -> None:
+        """Refuse targets that do not fit the outputs; called on the first batch, it may read values.
+
+        Raises:
+            TaskError: with the shapes found and what would fit.
+        """
+        self._check_one_target(y)
+
+    def _check_one_target(self, y: Sequence[Tensor]) -> None:
+        if len(y) == 1:
+            return
+        name = type(self).__name__
+        raise TaskError(
+            f"{name} compares the output with one target, and a batch has {len(y)}",
+            do="pass loss_func= with a function of (pred, *targets), or set n_inp= of the DataBlock",
+        )
+
+
+class _ClassLoss(Loss):
+    """What losses over classes share: the axis of the classes, ignored targets, weights of classes."""
+
+    class_weight: Tensor | None
+
+    def __init__(self, axis: int, weight: Sequence[float] | Tensor | None, ignore_index: int | None) -> None:
+        super().__init__()
+        self.axis = axis
+        self.ignore_index = ignore_index
+        tensor = None if weight is None else torch.as_tensor(weight, dtype=torch.get_default_dtype())
+        if tensor is not None and (tensor.ndim != 1 or not bool((tensor >= 0).all())):
+            raise ArgumentError(
+                f"{type(self).__name__}(weight=...) needs one number of 0 or more for each class",
+                do="pass a list or tensor of shape (C,)",
+                found=f"shape {tuple(tensor.shape)}",
+            )
+        self.register_buffer("class_weight", tensor, persistent=False)
+
+    def activation(self, pred: Tensor) -> Tensor:
+        """Probabilities: softmax over the axis of the classes."""
+        return F.softmax(pred, dim=self.axis)
+
+    def decodes(self, pred: Tensor) -> Tensor:
+        """The index of the most probable class; the axis of the classes is gone."""
+        return pred.argmax(dim=self.axis)
+
+    def _flat(self, pred: Tensor, targ: Tensor) -> tuple[Tensor, Tensor]:
+        # Rows of scores (N, C) and targets (N,): the 2-D NLL has no deterministic kernel on CUDA.
+        if pred.ndim != 2:
+            pred = pred.movedim(self.axis, -1).reshape(-1, pred.shape[self.axis])
+        if targ.ndim != 1:
+            targ = targ.reshape(-1)
+        if targ.dtype is not torch.int64 and not targ.dtype.is_floating_point:
+            targ = targ.long()
+        return pred, targ
+
+    def _counted(self, targ: Tensor) -> int | Tensor:
+        """The number of targets that count."""
+        if self.ignore_index is None:
+            return targ.numel()
+        return (targ != self.ignore_index).sum()
+
+    def _weight_of(self, targ: Tensor) -> Tensor:
+        """The class weight of each target, 0 where it is ignored; shape of ``targ``."""
+        assert self.class_weight is not None
+        if self.ignore_index is None:
+            return self.class_weight[targ]
+        kept = targ != self.ignore_index
+        return self.class_weight[targ.where(kept, 0)] * kept
+
+    def check(self, pred: Tensor, *y: Tensor) -> None:
+        """Refuse targets that are no class numbers of this head; see ``Loss.check``."""
+        self._check_one_target(y)
+        targ, name = y[0], type(self).__name__
+        shapes = f"outputs {tuple(pred.shape)}, targets {tuple(targ.shape)} of {targ.dtype}"
+        if targ.is_floating_point():
+            raise TaskError(
+                f"{name} needs the number of a class as target, and the targets are floats",
+                do="use CategoryBlock for classes, or for float targets loss_func=MSELossFlat() or "
+                "BCEWithLogitsLossFlat()",
+                found=shapes,
+            )
+        if not _class_shapes_fit(pred, targ, self.axis):
+            raise TaskError(
+                f"{name} needs one target for each row of class scores (axis={self.axis})",
+                do=_class_shape_remedy(pred, targ, self.axis, name),
+                found=shapes,
+            )
+        n_out = pred.shape[self.axis]
+        if self.class_weight is not None and len(self.class_weight) != n_out:
+            raise TaskError(
+                f"{name} got {len(self.class_weight)} class weights, and the model gives {n_out} scores",
+                do="pass one weight for each class, in the order of the vocabulary",
+                found=shapes,
+            )
+        self._check_range(targ, n_out, shapes)
+
+    def _check_range(self, targ: Tensor, n_out: int, shapes: str) -> None:
+        name = type(self).__name__
+        if self.ignore_index is not None:
+            targ = targ[targ != self.ignore_index]
+        if targ.numel() == 0:
+            return
+        low, high = int(targ.min()), int(targ.max())
+        if high >= n_out:
+            raise TaskError(
+                f"the model gives {n_out} class scores, and the targets go up to class {high}",
+                do=f"give the head {high + 1} or more outputs (n_out=dls.c), or pass ignore_index= for a "
+                "number that is no class",
+                found=shapes,
+            )
+        if low < 0:
+            raise TaskError(
+                f"{name} got the target {low}, which is no class",
+                do=f"pass {name}(ignore_index={low}) where it marks targets that do not count",
+                found=shapes,
+            )
+
+
+def _check_smoothing(name: str, value: float, class_weight: Tensor | None) -> None:
+    if not 0 <= value <= 1:
+        raise ArgumentError(f"{name}={value} is no share", do="pass a number from 0 to 1, such as 0.1")
+    if value > 0 and class_weight is not None and bool((class_weight == 0).any()):
+        # The smoothed part of such a target has a loss but no weight: no mean over grains could be exact.
+        raise ArgumentError(
+            f"{name}={value} and a class weight of 0 do not go together",
+            do="give the class a small weight, or leave it out with ignore_index=",
+        )
+
+
+def _class_shapes_fit(pred: Tensor, targ: Tensor, axis: int) -> bool:
+    if not -pred.ndim <= axis < pred.ndim or pred.ndim < 2:
+        return False
+    rows = list(pred.shape)
+    del rows[axis]
+    return _squeezed(rows) == _squeezed(targ.shape)
+
+
+def _class_shape_remedy(pred: Tensor, targ: Tensor, axis: int, name: str) -> str:
+    for other in (1, -1):
+        if other not in {axis, axis - pred.ndim} and _class_shapes_fit(pred, targ, other):
+            return f"the classes stand on axis {other}: {name}(axis={other})"
+    if targ.shape == pred.shape and pred.ndim > 1:
+        return "for several labels a sample use MultiCategoryBlock or loss_func=BCEWithLogitsLossFlat()"
+    return "make the model give (batch, classes), and for pixels (batch, classes, height, width) with axis=1"
+
+
+def _squeezed(shape: Sequence[int]) -> list[int]:
+    return [*shape[:1], *(size for size in shape[1:] if size != 1)]
+
+
+@declared()
+@final
+class CrossEntropyLossFlat(_ClassLoss):
+    """Cross-entropy of class scores, for any number of dimensions: images, pixels, tokens.
+
+    Args:
+        axis: where the classes stand in the output: -1 for (B, C) and (B, T, C), 1 for (B, C, H, W).
+        weight: weight of each class, shape (C,); the mean is then over the sum of weights.
+        ignore_index: target that does not count. None, the default, means that every target counts; -100 is
+            then out of range, where torch skips it in silence.
+        label_smoothing: share of the target spread over all classes, in [0, 1].
+
+    >>> loss = CrossEntropyLossFlat()
+    >>> round(float(loss(torch.tensor([[0.0, 0.0]]), torch.tensor([1]))), 4)
+    0.6931
+    """
+
+    def __init__(
+        self,
+        axis: int = -1,
+        weight: Sequence[float] | Tensor | None = None,
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(axis, weight, ignore_index)
+        _check_smoothing("label_smoothing", label_smoothing, self.class_weight)
+        self.label_smoothing = label_smoothing
+
+    def forward(self, pred: Tensor, *y: Tensor) -> Tensor:
+        """The mean over the targets that count; 0 where none does."""
+        return _cross_entropy(self, pred, y[0], self.label_smoothing)
+
+    def weight(self, *y: Tensor) -> int | Tensor:
+        """The number of targets that count, or the sum of their class weights."""
+        return _class_weight_sum(self, y[0])
+
+
+@declared()
+@final
+class LabelSmoothingCrossEntropy(_ClassLoss):
+    """Cross-entropy with the share ``eps`` of each target spread over all classes.
+
+    Szegedy et al.: Rethinking the Inception Architecture, arXiv 1512.00567, section 7.
+
+    Args:
+        eps: the share, in [0, 1].
+        weight: weight of each class, shape (C,), as in ``CrossEntropyLossFlat``.
+        axis: where the classes stand in the output.
+    """
+
+    def __init__(
+        self, eps: float = 0.1, weight: Sequence[float] | Tensor | None = None, axis: int = -1
+    ) -> None:
+        super().__init__(axis, weight, None)
+        _check_smoothing("eps", eps, self.class_weight)
+        self.eps = eps
+
+    def forward(self, pred: Tensor, *y: Tensor) -> Tensor:
+        """The mean over the targets."""
+        return _cross_entropy(self, pred, y[0], self.eps)
+
+    def weight(self, *y: Tensor) -> int | Tensor:
+        """The number of targets, or the sum of their class weights."""
+        return _class_weight_sum(self, y[0])
+
+
+@declared()
+@final
+class FocalLossFlat(_ClassLoss):
+    """Cross-entropy times (1 - p)**gamma, p the probability of the target: easy samples count less.
+
+    Lin et al.: Focal Loss for Dense Object Detection, arXiv 1708.02002. The class weight is the paper's
+    alpha: it multiplies the loss and stays out of p, and the mean is over the number of targets (fastai puts
+    it into p as well).
+
+    Args:
+        gamma: how much easy samples are discounted; 0 is cross-entropy.
+        axis: where the classes stand in the output.
+        weight: weight of each class, shape (C,).
+        ignore_index: target that does not count; None means that every target counts.
+    """
+
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        axis: int = -1,
+        weight: Sequence[float] | Tensor | None = None,
+        ignore_index: int | None = None,
+    ) -> None:
+        super().__init__(axis, weight, ignore_index)
+        if gamma < 0:
+            raise ArgumentError(f"gamma={gamma} would favour easy samples", do="pass 0 or more, such as 2")
+        self.gamma = gamma
+
+    def forward(self, pred: Tensor, *y: Tensor) -> Tensor:
+        """The mean over the targets that count; 0 where none does."""
+        pred, targ = self._flat(pred, y[0])
+        ignore = _NO_TARGET if self.ignore_index is None else self.ignore_index
+        entropy = F.cross_entropy(pred, targ, ignore_index=ignore, reduction="none")
+        # 1 - p, exact for p near 1; the clamp keeps the slope of the power finite there.
+        missing = (-torch.expm1(-entropy)).clamp_min(torch.finfo(entropy.dtype).tiny)
+        loss = missing**self.gamma * entropy
+        if self.class_weight is not None:
+            loss = loss * self._weight_of(targ)
+        if self.ignore_index is None:
+            return loss.mean()
+        return loss.sum() / _at_least_one(self._counted(targ))
+
+    def weight(self, *y: Tensor) -> int | Tensor:
+        """The number of targets that count."""
+        return self._counted(y[0])
+
+
+def _cross_entropy(loss: _ClassLoss, pred: Tensor, targ: Tensor, smoothing: float) -> Tensor:
+    pred, targ = loss._flat(pred, targ)
+    if loss.ignore_index is None and loss.class_weight is None:
+        return F.cross_entropy(pred, targ, ignore_index=_NO_TARGET, label_smoothing=smoothing)
+    ignore = _NO_TARGET if loss.ignore_index is None else loss.ignore_index
+    total = F.cross_entropy(
+        pred, targ, loss.class_weight, ignore_index=ignore, reduction="sum", label_smoothing=smoothing
+    )
+    # Not torch's mean: a grain in which nothing counts would give 0 / 0, and poison the others.
+    return total / _at_least_one(_class_weight_sum(loss, targ))
+
+
+def _class_weight_sum(loss: _ClassLoss, targ: Tensor) -> int | Tensor:
+    if loss.class_weight is None:
+        return loss._counted(targ)
+    return loss._weight_of(targ).sum()
+
+
+def _at_least_one(count: int | Tensor) -> int | Tensor:
+    """The count, with 1 in place of 0, without reading it."""
+    if isinstance(count, int):
+        return max(count, 1)
+    return count.where(count > 0, 1)
+
+
+class _ElementLoss(Loss):
+    """What losses over pairs of numbers share: outputs and targets of one shape."""
+
+    def check(self, pred: Tensor, *y: Tensor) -> None:
+        """Refuse shapes that would only fit by broadcasting; see ``Loss.check``."""
+        self._check_one_target(y)
+        if _squeezed(pred.shape) != _squeezed(y[0].shape):
+            rest = tuple(y[0].shape[1:])
+            n_out = 1
+            for size in rest:
+                n_out *= size
+            raise TaskError(
+                f"{type(self).__name__} compares number with number, and outputs and targets differ in shape",
+                do=f"give the head {n_out} output{'s' if n_out > 1 else ''} (n_out={n_out}), or for classes "
+                "use CrossEntropyLossFlat()",
+                found=f"outputs {tuple(pred.shape)}, targets {tuple(y[0].shape)} of {y[0].dtype}",
+                expected=f"outputs {tuple(y[0].shape)}",
+            )
+
+
+def _pair(pred: Tensor, targ: Tensor) -> tuple[Tensor, Tensor]:
+    """Outputs and targets in one shape and floating type, without broadcasting."""
+    if targ.shape != pred.shape:
+        targ = targ.reshape(pred.shape)
+    if targ.dtype is not pred.dtype:
+        if pred.dtype in {torch.float16, torch.bfloat16}:  # rounding the targets would lose digits
+            pred = pred.float()
+        targ = targ.to(pred.dtype)
+    return pred, targ
+
+
+@declared()
+@final
+class BCEWithLogitsLossFlat(_ElementLoss):
+    """Binary cross-entropy of scores before the sigmoid: several labels a sample, or one yes or no.
+
+    Args:
+        thresh: probability above which ``decodes`` says yes.
+        pos_weight: weight of the positive answer of each label, shape (C,).
+    """
+
+    pos_weight: Tensor | None
+
+    def __init__(self, thresh: float = 0.5, pos_weight: Sequence[float] | Tensor | None = None) -> None:
+        super().__init__()
+        self.thresh = thresh
+        tensor = None if pos_weight is None else torch.as_tensor(pos_weight, dtype=torch.get_default_dtype())
+        self.register_buffer("pos_weight", tensor, persistent=False)
+
+    def forward(self, pred: Tensor, *y: Tensor) -> Tensor:
+        """The mean over samples and labels."""
+        pred, targ = _pair(pred, y[0])
+        return F.binary_cross_entropy_with_logits(pred, targ, pos_weight=self.pos_weight)
+
+    def activation(self, pred: Tensor) -> Tensor:
+        """Probabilities, one for each label."""
+        return pred.sigmoid()
+
+    def decodes(self, pred: Tensor) -> Tensor:
+        """True where the probability is above ``thresh``."""
+        return pred > self.thresh
+
+    def check(self, pred: Tensor, *y: Tensor) -> None:
+        """Refuse other shapes, and targets outside [0, 1]; see ``Loss.check``."""
+        _ElementLoss.check(self, pred, *y)
+        low, high = float(y[0].min()), float(y[0].max())
+        if low < 0 or high > 1:
+            raise TaskError(
+                f"BCEWithLogitsLossFlat needs targets from 0 to 1, and they go from {low:g} to {high:g}",
+                do="for classes use CrossEntropyLossFlat(), for numbers MSELossFlat()",
+                found=f"outputs {tuple(pred.shape)}, targets {tuple(y[0].shape)} of {y[0].dtype}",
+            )
+
+
+@declared()
+@final
+class MSELossFlat(_ElementLoss):
+    """Mean squared error; (B, 1) and (B,) are compared number by number, never broadcast."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(self, pred: Tensor, *y: Tensor) -> Tensor:
+        """The mean over all numbers."""
+        return F.mse_loss(*_pair(pred, y[0]))
+
+
+@declared()
+@final
+class L1LossFlat(_ElementLoss):
+    """Mean absolute error; (B, 1) and (B,) are compared number by number, never broadcast."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(self, pred: Tensor, *y: Tensor) -> Tensor:
+        """The mean over all numbers."""
+        return F.l1_loss(*_pair(pred, y[0]))
+
+
+@declared()
+@final
+class UserLoss(Loss):
+    """A loss written by a user: the mean over the rows of a batch.
+
+    Args:
+        func: ``(pred, *targets) -> scalar``. Its ``activation`` and ``decodes`` are used where it has them.
+    """
+
+    def __init__(self, func: LossFunction) -> None:
+        super().__init__()
+        self.func = func
+        self._activation: Callable[[Tensor], Tensor] | None = getattr(func, "activation", None)
+        self._decodes: Callable[[Tensor], Tensor] | None = getattr(func, "decodes", None)
+
+    def forward(self, pred: Tensor, *y: Tensor) -> Tensor:
+        """What the function gives.
+
+        Raises:
+            TaskError: when that is not one number.
+        """
+        loss = self.func(pred, *y)
+        if not isinstance(loss, Tensor) or loss.ndim != 0:
+            found = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise TaskError(
+                f"the loss {_name_of(self.func)} must give one number, the mean over the rows",
+                do="end it with .mean(), or build it with reduction='mean'",
+                found=found,
+            )
+        return loss
+
+    def weight(self, *y: Tensor) -> int:
+        """The number of rows."""
+        if not y:
+            raise TaskError(
+                f"the loss {_name_of(self.func)} got no target, so the number of its rows is not known",
+                do="give the batch a target, such as the input itself",
+            )
+        return len(y[0])
+
+    def activation(self, pred: Tensor) -> Tensor:
+        """The function's own activation; without one the outputs themselves."""
+        return pred if self._activation is None else self._activation(pred)
+
+    def decodes(self, pred: Tensor) -> Tensor:
+        """The function's own decoding; without one the outputs themselves."""
+        return pred if self._decodes is None else self._decodes(pred)
+
+    def check(self, pred: Tensor, *y: Tensor) -> None:
+        """Nothing is known of a user's loss; its first result is checked in ``forward``."""
+
+
+def as_loss(loss_func: LossFunction) -> Loss:
+    """The loss that a user meant: one of ours, one of torch's with its activation, or a function.
+
+    ``nn.CrossEntropyLoss``, ``nn.BCEWithLogitsLoss``, ``nn.MSELoss``, ``nn.L1Loss`` and their functions are
+    recognised. Any other function or module is taken to give the mean over the rows.
+
+    Raises:
+        ArgumentError: for a class in place of an object, or a loss that does not give a mean.
+    """
+    if isinstance(loss_func, Loss):
+        return loss_func
+    if inspect.isclass(loss_func):
+        name = loss_func.__name__
+        raise ArgumentError(f"loss_func={name} is a class", do=f"make the loss: loss_func={name}()")
+    if not callable(loss_func):
+        raise ArgumentError(
+            f"loss_func={loss_func!r} cannot be called",
+            do="pass a loss such as CrossEntropyLossFlat(), or a function of (pred, targ)",
+        )
+    reduction = getattr(loss_func, "reduction", "mean")
+    if reduction != "mean":
+        raise ArgumentError(
+            f"the loss {_name_of(loss_func)} has reduction={reduction!r}, and training needs the mean",
+            do="build it with reduction='mean'; the exact weighting of uneven batches is done for you",
+        )
+    return _from_torch(loss_func) or UserLoss(loss_func)
+
+
+def _from_torch(func: LossFunction) -> Loss | None:
+    # By exact type: a subclass may do anything.
+    made: Loss | None = None
+    if type(func) is nn.CrossEntropyLoss:
+        made = CrossEntropyLossFlat(1, func.weight, func.ignore_index, func.label_smoothing)
+    elif func is F.cross_entropy:
+        made = CrossEntropyLossFlat(1, ignore_index=-100)
+    elif type(func) is nn.BCEWithLogitsLoss and func.weight is None:
+        made = BCEWithLogitsLossFlat(pos_weight=func.pos_weight)
+    elif func is F.binary_cross_entropy_with_logits:
+        made = BCEWithLogitsLossFlat()
+    elif type(func) is nn.MSELoss or func is F.mse_loss:
+        made = MSELossFlat()
+    elif type(func) is nn.L1Loss or func is F.l1_loss:
+        made = L1LossFlat()
+    return made
+
+
+def _name_of(func: object) -> str:
+    return str(getattr(func, "__name__", type(func).__name__))
