@@ -49,6 +49,19 @@ def seeded(key: int) -> Iterator[None]:
         random.setstate(before[2])
 
 
+@contextlib.contextmanager
+def preserved(device: torch.device) -> Iterator[None]:
+    """Give torch's generators back as they were after a block that seeds them by key."""
+    cpu = torch.default_generator.get_state()
+    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(cpu)
+        if cuda is not None:
+            torch.cuda.set_rng_state(cuda, device)
+
+
 def seed_all(key: int) -> None:
     """Seed the three global generators by ``key``; for a process that surefast owns."""
     torch.default_generator.manual_seed(_torch_seed(key))

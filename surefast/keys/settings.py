@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import torch
@@ -23,7 +24,7 @@ class Settings:
     """What a process must hold equal for equal bits."""
 
     determinism: Determinism = "strict"
-    """``strict`` refuses operations without a deterministic kernel, ``warn`` goes on, ``off`` asks nothing."""
+    """``strict`` refuses operations that have no deterministic kernel, ``warn`` goes on, ``off`` is off."""
 
     threads: int = 1
     """Threads of one operation; other numbers sum in another order."""
@@ -55,16 +56,41 @@ class Settings:
 @contextlib.contextmanager
 def applied(settings: Settings) -> Iterator[None]:
     """Hold ``settings`` for a block, then put back what was there."""
-    before = _read()
+    before = read_flags()
     settings.apply()
     try:
         yield
     finally:
-        _write(before)
+        write_flags(before)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Run a block with one torch thread, then put the number back; on the main thread only.
+
+    A user's item transform sums in another order with more threads, so that it would give other bits in a
+    data process (one thread) than here.
+    """
+    before = torch.get_num_threads()
+    if before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def data_folder() -> Path:
+    """Where archives and data sets are kept: ``SUREFAST_HOME``, or ``~/.surefast``."""
+    return Path(os.environ.get("SUREFAST_HOME") or Path.home() / ".surefast")
 
 
 @dataclass(frozen=True)
-class _Flags:
+class Flags:
+    """The settings as torch holds them, to compare and to put back."""
+
     threads: int
     deterministic: bool
     warn_only: bool
@@ -74,8 +100,9 @@ class _Flags:
     matmul_tf32: bool
 
 
-def _read() -> _Flags:
-    return _Flags(
+def read_flags() -> Flags:
+    """The settings that hold in the process now."""
+    return Flags(
         torch.get_num_threads(),
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
@@ -86,7 +113,8 @@ def _read() -> _Flags:
     )
 
 
-def _write(flags: _Flags) -> None:
+def write_flags(flags: Flags) -> None:
+    """Make the process hold what ``read_flags`` gave."""
     if torch.get_num_threads() != flags.threads:
         torch.set_num_threads(flags.threads)
     torch.use_deterministic_algorithms(flags.deterministic, warn_only=flags.warn_only)

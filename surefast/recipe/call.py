@@ -10,6 +10,7 @@ origin ``inferred`` and says from where. This file must know nothing of training
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping
@@ -24,6 +25,8 @@ C = TypeVar("C", bound=Callable[..., Any])
 RECORD = "_surefast_call"
 """The attribute that holds the record of what made an object."""
 
+_DECLARED = "_surefast_declared"
+
 
 class Call:
     """The record of one call: what was called, with which values, from where.
@@ -32,16 +35,26 @@ class Call:
         target: the class or function, as ``module:qualname``.
         values: argument name to value, in the order of the signature.
         made: the record of the object underneath, where the callable is a short form of another.
+        source: hash of the callable's source where it is user code; empty for libraries.
     """
 
-    def __init__(self, target: str, values: dict[str, Value], made: Call | None = None) -> None:
+    def __init__(
+        self, target: str, values: dict[str, Value], made: Call | None = None, source: str = ""
+    ) -> None:
         self.target = target
         self.values = values
         self.made = made
+        self.source = source
 
     def infer(self, name: str, value: object, why: str, *, neutral: bool = False) -> None:
         """Note a value that the callee worked out, and why it has that value."""
         self.values[name] = Value(value, "inferred", why, neutral)
+
+    def settle(self, name: str, value: object, why: str) -> None:
+        """Note what an argument that was left open (None) came to; one that was given stays."""
+        recorded = self.values[name]
+        if recorded.value is None:
+            self.infer(name, value, why, neutral=recorded.neutral)
 
     @property
     def name(self) -> str:
@@ -54,6 +67,7 @@ class Call:
 
 
 _active: ContextVar[tuple[Call, ...]] = ContextVar("surefast_active_calls", default=())
+_replayed: ContextVar[Call | None] = ContextVar("surefast_replayed_call", default=None)
 
 
 def current_call() -> Call:
@@ -67,6 +81,20 @@ def call_of(made: object) -> Call | None:
     return record if isinstance(record, Call) else None
 
 
+def is_declared(target: object) -> bool:
+    """Whether a class, function or method answers for its arguments."""
+    return getattr(target.__init__ if inspect.isclass(target) else target, _DECLARED, False) is True
+
+
+def replay(function: Callable[..., Any], arguments: inspect.BoundArguments, record: Call) -> Any:
+    """Call something declared again, so that its values keep the origin they have in ``record``."""
+    token = _replayed.set(record)
+    try:
+        return function(*arguments.args, **arguments.kwargs)
+    finally:
+        _replayed.reset(token)
+
+
 def declared(*, neutral: Collection[str] = (), skip: Collection[str] = ()) -> Callable[[C], C]:
     """Make a class, function or method answer for its arguments.
 
@@ -77,7 +105,7 @@ def declared(*, neutral: Collection[str] = (), skip: Collection[str] = ()) -> Ca
 
     def decorate(target: C) -> C:
         if inspect.isclass(target):
-            target.__init__ = _wrap_init(target, frozenset(neutral), frozenset(skip))
+            target.__init__ = _wrap_init(target, frozenset(neutral), frozenset(skip))  # type: ignore[method-assign]
             return target
         return cast("C", _wrap_function(target, frozenset(neutral), frozenset(skip)))
 
@@ -87,7 +115,9 @@ def declared(*, neutral: Collection[str] = (), skip: Collection[str] = ()) -> Ca
 class _Signature:
     """A signature taken apart once, so that a call costs little."""
 
-    def __init__(self, function: Callable[..., Any], name: str, neutral: frozenset[str], skip: frozenset[str]):
+    def __init__(
+        self, function: Callable[..., Any], name: str, neutral: frozenset[str], skip: frozenset[str]
+    ) -> None:
         self.signature = inspect.signature(function)
         self.name = name
         self.neutral = neutral
@@ -102,7 +132,9 @@ class _Signature:
 
     def record(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, drop: str = "") -> dict[str, Value]:
         """Bind a call to names: each value with its origin."""
-        known = [name for name in self.known if name != drop]
+        again = _replayed.get()
+        _replayed.set(None)  # only the call asked for, not what it calls in turn
+        known = [name for name in self.known if name not in {drop, "self"}]
         for given in kwargs:
             if given not in self.known and not self.open:
                 raise unknown_name(given, known, of=f"{self.name}()")
@@ -118,6 +150,9 @@ class _Signature:
             if name == drop or name in self.skip:
                 continue
             values[name] = self._value(name, value, given=name in given_names, outer=outer)
+            if again is not None and name in again.values:
+                before = again.values[name]
+                values[name] = Value(value, before.origin, before.why, values[name].neutral)
         return values
 
     def _value(self, name: str, value: object, *, given: bool, outer: tuple[Call, ...]) -> Value:
@@ -150,13 +185,15 @@ def _wrap_init(cls: type, neutral: frozenset[str], skip: frozenset[str]) -> Call
             init(self, *args, **kwargs)
             return
         call = Call(_target_name(type(self)), signature.record((self, *args), kwargs, drop="self"))
-        object.__setattr__(self, RECORD, call)
+        with contextlib.suppress(AttributeError):  # no room in a class with slots: told by its fields
+            object.__setattr__(self, RECORD, call)
         token = _active.set((*_active.get(), call))
         try:
             init(self, *args, **kwargs)
         finally:
             _active.reset(token)
 
+    setattr(wrapper, _DECLARED, True)
     return wrapper
 
 
@@ -169,7 +206,8 @@ def _wrap_function(
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        call = Call(target, signature.record(args, kwargs, drop=drop))
+        owner = f"{_target_name(args[0])}.{function.__name__}" if drop and args else target
+        call = Call(owner, signature.record(args, kwargs, drop=drop))
         token = _active.set((*_active.get(), call))
         try:
             result = function(*args, **kwargs)
@@ -178,6 +216,7 @@ def _wrap_function(
         _attach(result, call)
         return result
 
+    setattr(wrapper, _DECLARED, True)
     return wrapper
 
 

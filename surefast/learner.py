@@ -1,0 +1,598 @@
+"""Learner: the one facade. Every method hands over to the room that does the work."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from surefast.callbacks.dispatch import Dispatch
+from surefast.callbacks.observers import Progress, Recorder
+from surefast.data.dataloaders import AnyLoader, DataLoaders
+from surefast.errors import ArgumentError, RecipeError, TaskError
+from surefast.keys.generator import preserved, seeded
+from surefast.keys.key import DEFAULT_SEED, make_key
+from surefast.keys.settings import Determinism, Settings, applied
+from surefast.recipe.build import build
+from surefast.recipe.call import Call, call_of, current_call, declared
+from surefast.recipe.digest import digest
+from surefast.recipe.environment import environment
+from surefast.recipe.explicit import require_explicit
+from surefast.recipe.recipe import Recipe
+from surefast.recipe.value import Value
+from surefast.run.folder import RunFolder
+from surefast.task.loss import Loss, as_loss
+from surefast.task.metric import as_metric
+from surefast.train.fitting import FitArguments, Training
+from surefast.train.loop import fit as fit_loop
+from surefast.train.lr_find import range_test, untouched
+from surefast.train.lr_suggest import Suggestions, suggest, valley
+from surefast.train.optimizer import (
+    AdamW,
+    freeze_to,
+    make_optimizer,
+    spread_lrs,
+)
+from surefast.train.policies import Policies, sort_out
+from surefast.train.precision import PrecisionName
+from surefast.train.predict import Evaluator, tta_predictions
+from surefast.train.schedule import SchedExp, flat_cos, one_cycle, sgdr
+from surefast.train.scheduler import Curve
+from surefast.train.summary import summarise
+from surefast.train.weights import fit_state, load_state, save_state
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Lr = float | slice | Sequence[float]
+
+
+@declared(neutral={"run_dir", "path", "model_dir"}, skip={"defaults"})
+class Learner:
+    """Data, a model, a loss and an optimizer, and the ways to train and use them.
+
+    Args:
+        dls: training and validation data.
+        model: a module, or a function without arguments that makes one under the run's ``init`` key.
+        loss_func: the loss; by default the one that the target block brought.
+        opt_func: a ``torch.optim`` class or a function of parameter groups.
+        lr: learning rate where a fit names none.
+        splitter: model to a list of parameter lists, from input to output; by default one group.
+        cbs: observers, actors and policies.
+        metrics: functions of (prediction, target), ``Metric`` or torchmetrics objects.
+        path: where ``save`` and ``load`` keep weights; by default the data's path.
+        model_dir: folder for weights under ``path``.
+        wd: weight decay; by default the optimizer's own.
+        wd_bn_bias: whether norms and biases decay too.
+        train_bn: whether norm layers of frozen groups keep training, statistics included.
+        moms: momentum at the start, the middle and the end of one-cycle.
+        seed: decides every random draw of the run.
+        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"`` with loss scaling.
+        grains: parts in which a batch is computed; can change results of batch norm, never chosen for you.
+        determinism: ``"strict"`` refuses operations that cannot repeat, ``"warn"`` goes on, ``"off"``.
+        threads: CPU threads of one operation; by default what the process has.
+        defaults: ``"shown"``, ``"explicit"`` to refuse values nobody chose, or a ``defaults.toml``.
+        run_dir: folder in which runs are kept; by default ``runs``.
+        device: ``"cpu"``, ``"cuda"``, ``"mps"``; by default the data's device.
+
+    Raises:
+        TaskError: there is no loss, or the model does not fit the target.
+        CallbackError: ``cbs`` holds something else, or two that cannot both hold.
+    """
+
+    def __init__(
+        self,
+        dls: DataLoaders,
+        model: nn.Module | Callable[[], nn.Module],
+        loss_func: Callable[..., Any] | None = None,
+        opt_func: Callable[..., torch.optim.Optimizer] = AdamW,
+        lr: float = 1e-3,
+        splitter: Callable[[nn.Module], list[list[nn.Parameter]]] | None = None,
+        cbs: Any = None,
+        metrics: Any = None,
+        path: str | Path | None = None,
+        model_dir: str | Path = "models",
+        wd: float | None = None,
+        wd_bn_bias: bool = False,
+        train_bn: bool = True,
+        moms: tuple[float, float, float] = (0.95, 0.85, 0.95),
+        *,
+        seed: int = DEFAULT_SEED,
+        precision: PrecisionName = "fp32",
+        grains: int = 1,
+        determinism: Determinism = "strict",
+        threads: int | None = None,
+        defaults: str | Path = "shown",
+        run_dir: str | Path | None = None,
+        device: str | torch.device | None = None,
+    ) -> None:
+        call = current_call()
+        self.dls, self.opt_func, self.lr, self.wd, self.moms = dls, opt_func, lr, wd, moms
+        self.wd_bn_bias, self.train_bn, self.seed, self.grains = wd_bn_bias, train_bn, seed, grains
+        self.defaults, self.run_dir, self.precision = defaults, run_dir, precision
+        self.path, self.model_dir = Path(path if path is not None else dls.path), Path(model_dir)
+        self.device = torch.device(device) if device is not None else dls.device
+        self.settings = Settings(determinism=determinism, threads=threads or torch.get_num_threads())
+        self.loss_func = _loss(loss_func, dls)
+        self.metrics = [as_metric(m, self.loss_func) for m in _listed(metrics)]
+        self.cbs: list[Any] = _listed(cbs)
+        self.policies, _ = sort_out(self.cbs, precision=precision, device=self.device)
+        self.model = _built(model, seed).to(self.device)
+        self.groups = splitter(self.model) if splitter else [list(self.model.parameters())]
+        self.opt: torch.optim.Optimizer | None = None
+        self.average: AveragedModel | None = None
+        self.recorder = Recorder()
+        self.run: RunFolder | None = None
+        self._given_weights = isinstance(model, nn.Module)
+        self._frozen, self._epochs, self._steps = 0, 0, 0
+        self._bar = True
+        self._recipe: Recipe | None = None
+        call.settle("threads", self.settings.threads, "what this process has")
+        call.settle("device", str(self.device), "the device of the data")
+        call.settle("loss_func", self.loss_func, "from the target block")
+        if self.policies.precision != precision:
+            call.infer("precision", self.policies.precision, f"MixedPrecision() on {self.device.type}")
+
+    # What is known about the run ---------------------------------------------------------------------
+
+    @property
+    def recipe(self) -> Recipe:
+        """Every value that can change the result, with its origin; fixed at the first step."""
+        if self._recipe is not None:
+            return self._recipe
+        setup = call_of(self)
+        assert setup is not None
+        facts = {name: Value(value, "inferred") for name, value in self.dls.facts().items()}
+        facts["parameters"] = Value(sum(p.numel() for p in self.model.parameters()), "inferred")
+        facts["initial_weights"] = Value(digest(self.model, repr), "inferred")
+        return Recipe(setup, facts, environment())
+
+    def summary(self) -> str:
+        """Modules with output shape and number of parameters, for one batch of the training data."""
+        return summarise(self.model, self.dls.one_batch()[: self.dls.n_inp])
+
+    # Training ----------------------------------------------------------------------------------------
+
+    @declared(skip={"self"})
+    def fit(
+        self,
+        n_epoch: int,
+        lr: Lr | None = None,
+        wd: float | None = None,
+        cbs: Any = None,
+        reset_opt: bool = False,
+    ) -> None:
+        """Train at a constant learning rate.
+
+        Args:
+            n_epoch: passes over the training data.
+            lr: learning rate; ``slice(a, b)`` spreads over the parameter groups; by default the Learner's.
+            wd: weight decay; by default the Learner's.
+            cbs: further callbacks and policies, for this fit only.
+            reset_opt: start with a fresh optimizer instead of the last fit's.
+        """
+        lrs = self._lrs(lr)
+        with self._fitting(n_epoch, {"lr": lambda _: lrs}, wd=wd, cbs=cbs, reset_opt=reset_opt) as args:
+            fit_loop(*args)
+
+    @declared(skip={"self"})
+    def fit_one_cycle(
+        self,
+        n_epoch: int,
+        lr_max: Lr | None = None,
+        div: float = 25.0,
+        div_final: float = 1e5,
+        pct_start: float = 0.25,
+        wd: float | None = None,
+        moms: tuple[float, float, float] | None = None,
+        cbs: Any = None,
+        reset_opt: bool = False,
+    ) -> None:
+        """Train with the 1cycle policy (Smith and Topin: Super-Convergence, arXiv 1708.07120).
+
+        Args:
+            n_epoch: passes over the training data.
+            lr_max: learning rate at the top; ``slice(a, b)`` spreads over the groups.
+            div: the first learning rate is ``lr_max / div``.
+            div_final: the last one is ``lr_max / div_final``.
+            pct_start: share of the fit in which the rate rises.
+            wd: weight decay; by default the Learner's.
+            moms: momentum at start, top and end; by default the Learner's.
+            cbs: further callbacks and policies, for this fit only.
+            reset_opt: start with a fresh optimizer instead of the last fit's.
+        """
+        curves = one_cycle(self._lrs(lr_max), div, div_final, pct_start, moms or self.moms)
+        with self._fitting(n_epoch, curves, wd=wd, cbs=cbs, reset_opt=reset_opt) as args:
+            fit_loop(*args)
+
+    @declared(skip={"self"})
+    def fit_flat_cos(
+        self,
+        n_epoch: int,
+        lr: Lr | None = None,
+        div_final: float = 1e5,
+        pct_start: float = 0.75,
+        wd: float | None = None,
+        cbs: Any = None,
+        reset_opt: bool = False,
+    ) -> None:
+        """Train at a flat rate for ``pct_start`` of the fit, then down a cosine to ``lr / div_final``.
+
+        Args:
+            n_epoch: passes over the training data.
+            lr: the flat learning rate.
+            div_final: the last rate is ``lr / div_final``.
+            pct_start: share of the fit at the flat rate.
+            wd: weight decay; by default the Learner's.
+            cbs: further callbacks and policies, for this fit only.
+            reset_opt: start with a fresh optimizer instead of the last fit's.
+        """
+        curves = flat_cos(self._lrs(lr), div_final, pct_start)
+        with self._fitting(n_epoch, curves, wd=wd, cbs=cbs, reset_opt=reset_opt) as args:
+            fit_loop(*args)
+
+    @declared(skip={"self"})
+    def fit_sgdr(
+        self,
+        n_cycles: int,
+        cycle_len: int,
+        lr_max: Lr | None = None,
+        cycle_mult: int = 2,
+        wd: float | None = None,
+        cbs: Any = None,
+        reset_opt: bool = False,
+    ) -> None:
+        """Train with warm restarts (Loshchilov and Hutter: SGDR, arXiv 1608.03983).
+
+        Args:
+            n_cycles: number of cosine cycles.
+            cycle_len: epochs of the first one.
+            lr_max: learning rate at the start of each cycle.
+            cycle_mult: each cycle is so many times longer than the one before.
+            wd: weight decay; by default the Learner's.
+            cbs: further callbacks and policies, for this fit only.
+            reset_opt: start with a fresh optimizer instead of the last fit's.
+        """
+        n_epoch, curves = sgdr(n_cycles, cycle_len, self._lrs(lr_max), cycle_mult)
+        with self._fitting(n_epoch, curves, wd=wd, cbs=cbs, reset_opt=reset_opt) as args:
+            fit_loop(*args)
+
+    @declared(skip={"self"})
+    def fine_tune(
+        self,
+        epochs: int,
+        base_lr: float = 2e-3,
+        freeze_epochs: int = 1,
+        lr_mult: float = 100,
+        pct_start: float = 0.3,
+        div: float = 5.0,
+        cbs: Any = None,
+    ) -> None:
+        """Train the head alone for ``freeze_epochs``, then everything for ``epochs``, as fastai does.
+
+        Args:
+            epochs: epochs of the second part.
+            base_lr: learning rate of the first part; the second uses half of it.
+            freeze_epochs: epochs of the first part.
+            lr_mult: the first group learns so many times slower than the last in the second part.
+            pct_start: share of the second part in which the rate rises.
+            div: the second part starts at its top rate divided by this.
+            cbs: further callbacks and policies for both parts.
+        """
+        self.freeze()
+        self.fit_one_cycle(freeze_epochs, slice(base_lr), pct_start=0.99, cbs=cbs)
+        self.unfreeze()
+        half = base_lr / 2
+        self.fit_one_cycle(epochs, slice(half / lr_mult, half), pct_start=pct_start, div=div, cbs=cbs)
+
+    def freeze_to(self, n: int) -> None:
+        """Train only the parameter groups from ``n`` on (negative counts from the end); resets the optimizer.
+
+        With ``train_bn``, norm layers of frozen groups go on training.
+        """
+        self._frozen = freeze_to(self.model, self.groups, n, self.train_bn)
+        self.opt = None
+
+    def freeze(self) -> None:
+        """Train only the last parameter group."""
+        self.freeze_to(-1)
+
+    def unfreeze(self) -> None:
+        """Train all parameter groups."""
+        self.freeze_to(0)
+
+    @declared(skip={"self"})
+    def lr_find(
+        self,
+        start_lr: float = 1e-7,
+        end_lr: float = 10.0,
+        num_it: int = 100,
+        stop_div: bool = True,
+        show_plot: bool = True,
+        suggest_funcs: Any = valley,
+    ) -> Suggestions:
+        """Try learning rates from small to large and suggest one; leaves no trace in anything.
+
+        Args:
+            start_lr: first rate.
+            end_lr: last rate.
+            num_it: steps.
+            stop_div: stop when the loss is four times its best.
+            show_plot: whether ``.figure`` of the result is drawn.
+            suggest_funcs: one or several of ``valley``, ``slide``, ``minimum``, ``steep``.
+
+        Returns:
+            The suggestions by name, with the curve and its picture.
+        """
+        policies, _ = sort_out(self.cbs, precision=self.precision, device=self.device)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._settled())
+            stack.enter_context(preserved(self.device))
+            stack.enter_context(untouched(self.model))
+            training = replace(self._training(policies), average=None)
+            run = training.state(self._optimizer(), self.dls.train, 1)
+            run.n_batch = num_it
+            training.set_modes()
+            step = training.step(run, self.dls.train, {"lr": SchedExp(start_lr, end_lr)}, lambda _: None)
+            curve = range_test(run, step, self.dls.train, num_it=num_it, stop_div=stop_div)
+        return suggest(curve.lrs, curve.losses, _listed(suggest_funcs), show_plot=show_plot)
+
+    # Using what was trained ---------------------------------------------------------------------------
+
+    @declared(skip={"self"})
+    def validate(self, ds_idx: int = 1, dl: AnyLoader | None = None) -> dict[str, float]:
+        """Loss and metrics by name.
+
+        Args:
+            ds_idx: 0 for the training data, 1 for the validation data.
+            dl: another loader with targets.
+        """
+        with self._settled():
+            return self._evaluator().evaluate(dl or self.dls.loaders[ds_idx], self.metrics)
+
+    @declared(skip={"self"})
+    def get_preds(
+        self,
+        ds_idx: int = 1,
+        dl: AnyLoader | None = None,
+        with_decoded: bool = False,
+        with_loss: bool = False,
+    ) -> tuple[Any, ...]:
+        """Activated predictions and targets (None without labels), in the order of the items.
+
+        Args:
+            ds_idx: 0 for the training data, 1 for the validation data.
+            dl: another loader, such as ``dls.test_dl(items)``.
+            with_decoded: add the decoded predictions, such as class positions.
+            with_loss: add the loss of each sample.
+        """
+        loader = dl or self._ordered(ds_idx)
+        with self._settled():
+            found = self._evaluator().predictions(loader, with_loss=with_loss)
+        out: tuple[Any, ...] = (found.preds, found.targets)
+        if with_decoded:
+            out += (self.loss_func.decodes(found.preds),)
+        return (*out, found.losses) if with_loss else out
+
+    @declared(skip={"self"})
+    def predict(self, item: Any) -> tuple[Any, torch.Tensor, torch.Tensor]:
+        """What the model says of one item: decoded, as position or value, and all probabilities.
+
+        Args:
+            item: what the data block's items are, such as a path or an image.
+        """
+        preds, *_ = self.get_preds(dl=self.dls.test_dl([item], num_workers=0))
+        decoded = self.loss_func.decodes(preds)[0]
+        return self.dls.decode_target(decoded), decoded, preds[0]
+
+    @declared(skip={"self"})
+    def tta(
+        self, ds_idx: int = 1, dl: AnyLoader | None = None, n: int = 4, beta: float = 0.25
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Predictions averaged over augmented versions of each item, and the targets.
+
+        Args:
+            ds_idx: 0 for the training data, 1 for the validation data.
+            dl: another loader.
+            n: number of augmented passes.
+            beta: share of the plain prediction.
+        """
+        plain = dl or self._ordered(ds_idx)
+        with self._settled():
+            found = tta_predictions(self._evaluator(), plain, plain.augmented(), n=n, beta=beta)
+        return found.preds, found.targets
+
+    @declared(skip={"self"})
+    def show_results(self, ds_idx: int = 1, dl: AnyLoader | None = None, max_n: int = 9) -> Figure:
+        """A picture of inputs with their targets and predictions.
+
+        Args:
+            ds_idx: 0 for the training data, 1 for the validation data.
+            dl: another loader.
+            max_n: number of samples.
+        """
+        loader = dl or self._ordered(ds_idx)
+        with self._settled():
+            batch, output = next(iter(self._evaluator().outputs(loader)))
+        decoded = self.loss_func.decodes(self.loss_func.activation(output))
+        return self.dls.show_results(batch, decoded, max_n=max_n)
+
+    @declared(skip={"self"})
+    def save(self, file: str | Path) -> Path:
+        """Write the weights to ``path/model_dir/file.safetensors`` and return that path.
+
+        Args:
+            file: a name without suffix, or an absolute path.
+        """
+        target = self._weights_path(file)
+        save_state(self.model, target)
+        return target
+
+    @declared(skip={"self"})
+    def load(self, file: str | Path, strict: bool = True) -> Learner:
+        """Read weights that ``save`` wrote, or any safetensors or weights-only ``.pth`` file.
+
+        Args:
+            file: a name without suffix, or an absolute path.
+            strict: whether every weight of the model must be in the file, and no other.
+        """
+        fit_state(self.model, load_state(self._weights_path(file)), strict=strict)
+        self.opt = self.average = None
+        return self
+
+    @contextlib.contextmanager
+    def no_bar(self) -> Iterator[Learner]:
+        """Train without progress on the screen for a block."""
+        before, self._bar = self._bar, False
+        try:
+            yield self
+        finally:
+            self._bar = before
+
+    # How a fit is put together -------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _fitting(
+        self, n_epoch: int, curves: Mapping[str, Curve], *, wd: float | None, cbs: Any, reset_opt: bool
+    ) -> Iterator[FitArguments]:
+        """Everything the loop needs, ready before step 0 and put away afterwards."""
+        given = [*self.cbs, *_listed(cbs)]
+        policies, callbacks = sort_out(given, precision=self.precision, device=self.device)
+        if self.opt is None or reset_opt or wd is not None:
+            self.opt = self._optimizer(wd)
+        if policies.average is None:
+            self.average = None
+        elif self.average is None:
+            self.average = policies.average.start(self.model)
+        training = self._training(policies)
+        run = training.state(self.opt, self.dls.train, n_epoch, first_epoch=self._epochs, step=self._steps)
+        folder = self._open_run(current_call())
+        self.recorder.attach(folder)
+        shown = [Progress()] if self._bar else []
+        dispatch = Dispatch([*callbacks, self.recorder, *shown], run, folder.events.append)
+        with self._settled(), preserved(self.device):
+            training.set_modes()
+            step = training.step(run, self.dls.train, curves, dispatch.fire)
+            try:
+                yield run, step, self.dls.train, training.validation(self.dls.valid), dispatch
+            finally:
+                self._epochs, self._steps = self._epochs + run.epoch, run.step
+        self._close_fit(folder)
+
+    def _training(self, policies: Policies) -> Training:
+        return Training(
+            model=self.model,
+            groups=self.groups,
+            frozen=self._frozen,
+            loss=self.loss_func,
+            metrics=self.metrics,
+            policies=policies,
+            device=self.device,
+            seed=self.seed,
+            grains=self.grains,
+            train_bn=self.train_bn,
+            average=self.average,
+        )
+
+    def _optimizer(self, wd: float | None = None) -> torch.optim.Optimizer:
+        decay = self.wd if wd is None else wd
+        return make_optimizer(
+            self.opt_func, self.groups, self._lrs(self.lr), decay, self.wd_bn_bias, self.model
+        )
+
+    def _open_run(self, call: Call) -> RunFolder:
+        """The run folder with its recipe, and this fit's entry in it, before anything is trained."""
+        recipe = self.recipe
+        recipe.add_fit(call, frozen=self._frozen)
+        require_explicit(recipe, self.defaults)
+        if self.run is None:
+            self.run = RunFolder.create(None if self.run_dir is None else Path(self.run_dir))
+            if self._given_weights:
+                save_state(self.model, self.run.path / "initial.safetensors")
+        self._recipe = recipe
+        self.run.write_text("recipe.toml", recipe.to_toml())
+        return self.run
+
+    def _close_fit(self, folder: RunFolder) -> None:
+        save_state(self.model, folder.path / "model.safetensors")
+        folder.events.append("fit_end", step=self._steps, weights=digest(self.model, repr))
+
+    def _evaluator(self) -> Evaluator:
+        return self._training(self.policies).evaluator()
+
+    def _settled(self) -> AbstractContextManager[None]:
+        return applied(self.settings)
+
+    def _lrs(self, lr: Lr | None) -> list[float]:
+        return spread_lrs(self.lr if lr is None else lr, len(self.groups))
+
+    def _ordered(self, ds_idx: int) -> AnyLoader:
+        """The data in the order of its items, nothing dropped and nothing augmented."""
+        return self.dls.loaders[ds_idx].plain()
+
+    def _weights_path(self, file: str | Path) -> Path:
+        target = self.path / self.model_dir / file
+        return (
+            target
+            if target.suffix in {".safetensors", ".pth", ".pt"}
+            else target.with_name(target.name + ".safetensors")
+        )
+
+
+def train_recipe(path: str | Path, *, trust_code: bool = False, run_dir: str | Path | None = None) -> Learner:
+    """Train again from a recipe file alone.
+
+    Args:
+        path: ``recipe.toml`` or a run folder.
+        trust_code: run user functions the recipe names even where their source has changed.
+        run_dir: where the new run's folder goes.
+
+    Raises:
+        RecipeError: the recipe cannot be read or rebuilt, or what was rebuilt is not what it says.
+    """
+    recipe = read_recipe(path)
+    learn = build(recipe, trust_code=trust_code)
+    if not isinstance(learn, Learner):
+        raise RecipeError(f"{path} describes {type(learn).__name__}, not a Learner", do="give a run's recipe")
+    if run_dir is not None:
+        learn.run_dir = run_dir
+    for call, frozen in recipe.fits:
+        learn.freeze_to(frozen)
+        rebuild_fit(learn, call)
+    return learn
+
+
+def _listed(given: Any) -> list[Any]:
+    if given is None:
+        return []
+    return list(given) if isinstance(given, (list, tuple)) else [given]
+
+
+def _loss(loss_func: Callable[..., Any] | None, dls: DataLoaders) -> Loss:
+    if loss_func is not None:
+        return as_loss(loss_func)
+    if dls.task is None:
+        raise TaskError(
+            "there is no loss: the data has no target block that brings one", do="pass loss_func="
+        )
+    return dls.task.loss
+
+
+def _built(model: nn.Module | Callable[[], nn.Module], seed: int) -> nn.Module:
+    if isinstance(model, nn.Module):
+        return model
+    with seeded(make_key(seed, "init")):
+        made = model()
+    if not isinstance(made, nn.Module):
+        raise ArgumentError(
+            f"model= made a {type(made).__name__}",
+            do="pass a torch.nn.Module, or a function without arguments that returns one",
+        )
+    return made

@@ -1,0 +1,59 @@
+"""How the model is executed: compiled, and in which memory format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, TypeAlias, final
+
+import torch
+from torch import nn
+
+from surefast.recipe.call import declared
+from surefast.train.policy import Policy
+
+CompileMode: TypeAlias = Literal["default", "reduce-overhead", "max-autotune"]
+
+
+@final
+@declared()
+class Compile(Policy):
+    """Run the model through ``torch.compile``. The weights stay those of the original module.
+
+    Args:
+        mode: torch's compile mode.
+        dynamic: whether shapes may change without compiling again; None lets torch decide.
+    """
+
+    kind: ClassVar[str] = "compile"
+
+    def __init__(self, mode: CompileMode = "default", *, dynamic: bool | None = None) -> None:
+        self.mode = mode
+        self.dynamic = dynamic
+
+    def forward_of(self, model: nn.Module) -> Callable[..., Any]:
+        """The compiled forward of a model."""
+        compiled: Callable[..., Any] = torch.compile(model, mode=self.mode, dynamic=self.dynamic)
+        return compiled
+
+
+@final
+@declared()
+class ChannelsLast(Policy):
+    """Keep images and convolution weights in NHWC order, which convolutions on CUDA prefer.
+
+    Changes bits, since other kernels run.
+    """
+
+    kind: ClassVar[str] = "memory format"
+
+    def __init__(self) -> None:
+        self.memory_format = torch.channels_last
+
+    def convert(self, xb: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The inputs with every 4-D tensor in NHWC order."""
+        return tuple(
+            x.contiguous(memory_format=self.memory_format)
+            if isinstance(x, torch.Tensor) and x.dim() == 4
+            else x
+            for x in xb
+        )

@@ -1,0 +1,139 @@
+"""Put together what the loop needs, from what a Learner holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, final
+
+import torch
+from surefast.callbacks.dispatch import Dispatch
+from surefast.data.dataloaders import AnyLoader
+from surefast.train.optimizer import frozen_norms_eval
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from surefast.callbacks.event import Event
+from surefast.errors import ArgumentError
+from surefast.task.loss import Loss
+from surefast.task.metric import Metric
+from surefast.train.grains import Buffers
+from surefast.train.policies import Policies
+from surefast.train.predict import Evaluator
+from surefast.train.scheduler import Curve, Scheduler
+from surefast.train.state import TrainState
+from surefast.train.step import Step
+
+FitArguments: TypeAlias = tuple[TrainState, Step, AnyLoader, Callable[[TrainState], None], Dispatch]
+"""What ``train/loop.py`` takes, in its order."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """A model with everything that decides how it is trained and evaluated."""
+
+    model: nn.Module
+    groups: list[list[nn.Parameter]]
+    """Parameters from input to output, each group with its own learning rate."""
+
+    frozen: int
+    """How many of the first groups do not train."""
+
+    loss: Loss
+    metrics: Sequence[Metric]
+    policies: Policies
+    device: torch.device
+    seed: int
+    grains: int
+    train_bn: bool
+    average: AveragedModel | None
+
+    def state(
+        self,
+        optimizer: torch.optim.Optimizer,
+        train: AnyLoader,
+        n_epoch: int,
+        *,
+        first_epoch: int = 0,
+        step: int = 0,
+    ) -> TrainState:
+        """The state of a fit that is about to begin."""
+        if n_epoch < 1:
+            raise ArgumentError(f"n_epoch={n_epoch} trains nothing", do="use 1 or more")
+        directions = {"train_loss": False, "valid_loss": False}
+        directions |= {m.name: m.higher_is_better for m in self.metrics if m.higher_is_better is not None}
+        groups = optimizer.param_groups
+        return TrainState(
+            self.model,
+            optimizer,
+            self.seed,
+            n_epoch=n_epoch,
+            n_batch=-(-len(train) // self.policies.accumulate),
+            first_epoch=first_epoch,
+            step=step,
+            lrs=[next(g["lr"] for g in groups if g["group"] == i) for i in range(len(self.groups))],
+            directions=directions,
+        )
+
+    def set_modes(self) -> None:
+        """Training mode, but for the norm layers whose statistics are frozen."""
+        self.model.train()
+        if not self.train_bn:
+            for module in frozen_norms_eval(self.model, self.groups, self.frozen):
+                module.eval()
+
+    def step(
+        self,
+        run: TrainState,
+        train: AnyLoader,
+        curves: Mapping[str, Curve],
+        fire: Callable[[Event], None],
+    ) -> Step:
+        """One update, with the policies in their places."""
+        return Step(
+            forward=self.policies.forward_of(self.model),
+            loss=self.loss,
+            optimizer=run.optimizer,
+            params=[p for p in self.model.parameters() if p.requires_grad],
+            buffers=Buffers(self.model),
+            scheduler=Scheduler(run.optimizer, len(self.groups), curves),
+            device=self.device,
+            fire=fire,
+            name_samples=train.name_samples,
+            grains=self.grains,
+            accumulate=self.policies.accumulate,
+            autocast=self.policies.autocast(self.device),
+            scale=self.policies.scale(),
+            clip=self.policies.clip,
+            average=self.average,
+            channels_last=self.policies.channels_last,
+        )
+
+    def evaluator(self) -> Evaluator:
+        """The model as validation and prediction see it: the average of the weights where one is kept."""
+        model = self.average.module if self.average is not None else self.model
+        return Evaluator(
+            model=model,
+            forward=model,
+            loss=self.loss,
+            device=self.device,
+            autocast=self.policies.autocast(self.device),
+            seed=self.seed,
+        )
+
+    def validation(self, valid: AnyLoader | None) -> Callable[[TrainState], None]:
+        """A function that writes the row of an epoch into ``run.metrics``."""
+        evaluator, started = self.evaluator(), time.perf_counter()
+
+        def validate(run: TrainState) -> None:
+            nonlocal started
+            row = {"train_loss": run.loss_sum / max(run.loss_count, 1)}
+            if valid is not None:
+                row |= evaluator.evaluate(valid, self.metrics)
+            row["time"] = time.perf_counter() - started
+            run.metrics, run.loss_sum, run.loss_count = row, 0.0, 0
+            started = time.perf_counter()
+
+        return validate

@@ -1,0 +1,55 @@
+"""The loop: the order of everything in a fit, and nothing else.
+
+It knows neither losses nor devices nor callbacks by name: ``step.update`` trains on one batch, ``evaluate``
+measures, ``fire`` tells who listens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from surefast.data.dataloaders import AnyLoader
+
+from surefast.callbacks.dispatch import Dispatch
+from surefast.callbacks.event import Event
+from surefast.train.grains import windows
+from surefast.train.state import TrainState
+from surefast.train.step import Step
+
+
+def fit(
+    run: TrainState,
+    step: Step,
+    train: AnyLoader,
+    validate: Callable[[TrainState], None],
+    dispatch: Dispatch,
+) -> None:
+    """Train until ``run.n_epoch`` epochs are done or an actor asks to stop; teardown always runs."""
+    fire = dispatch.fire
+    error: BaseException | None = None
+    try:  # noqa: PLR1702  # a fit is one picture: epochs, batches, teardown
+        fire(Event.before_fit)
+        while run.epoch < run.n_epoch and run.stop is None:
+            fire(Event.before_epoch)
+            run.training = True
+            fire(Event.before_train)
+            for batch in windows(train.batches(run.seed, run.first_epoch + run.epoch), step.accumulate):
+                step.update(run, batch)
+                run.batch += 1
+                run.step += 1
+                if run.stop is not None:
+                    break
+            fire(Event.after_train)
+            run.training = False
+            fire(Event.before_validate)
+            validate(run)
+            fire(Event.after_validate)
+            fire(Event.after_epoch)
+            run.epoch, run.batch = run.epoch + 1, 0
+    except BaseException as caught:
+        error = caught
+        raise
+    finally:
+        run.training = False
+        dispatch.close(error)
+        run.release()

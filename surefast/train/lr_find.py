@@ -1,0 +1,81 @@
+"""The learning-rate range test (Smith: Cyclical Learning Rates, arXiv 1506.01186), which leaves no trace."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from surefast.data.dataloaders import AnyLoader
+from torch import nn
+
+from surefast.data.batch import Batch
+from surefast.errors import NonFiniteError
+from surefast.train.grains import windows
+from surefast.train.state import TrainState
+from surefast.train.step import Step
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Smoothed losses over the learning rates that were tried."""
+
+    lrs: list[float]
+    losses: list[float]
+
+
+@contextlib.contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Put back every parameter, buffer and mode of a model after a block, whatever happens in it."""
+    tensors = [*model.parameters(), *model.buffers()]
+    before = [t.detach().clone() for t in tensors]
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, saved in zip(tensors, before, strict=True):
+                tensor.copy_(saved)
+                tensor.grad = None
+        for module, training in modes:
+            module.training = training
+
+
+def range_test(run: TrainState, step: Step, train: AnyLoader, *, num_it: int, stop_div: bool) -> Curve:
+    """Train ``num_it`` steps under the step's own schedule and record the smoothed loss of each.
+
+    Args:
+        run: the state; ``run.n_batch`` is ``num_it``, so that progress runs once through the schedule.
+        step: one update, with an exponential schedule of the learning rate.
+        train: the training data; its epochs are repeated as needed.
+        num_it: steps.
+        stop_div: stop when the loss is above four times its best value, as fastai does.
+    """
+    curve = Curve([], [])
+    smooth, best = 0.0, float("inf")
+    for batch in _endless(run, step, train):
+        try:
+            step.update(run, batch)
+        except NonFiniteError:
+            break
+        assert run.loss_value is not None
+        smooth = 0.98 * smooth + 0.02 * run.loss_value
+        run.batch += 1
+        run.step += 1
+        debiased = smooth / (1 - 0.98**run.batch)
+        curve.lrs.append(run.lr)
+        curve.losses.append(debiased)
+        best = min(best, debiased)
+        if run.batch >= num_it or (stop_div and debiased > 4 * best):
+            break
+    return curve
+
+
+def _endless(run: TrainState, step: Step, train: AnyLoader) -> Iterator[Batch]:
+    epoch = 0
+    while True:
+        yield from windows(train.batches(run.seed, epoch), step.accumulate)
+        epoch += 1
