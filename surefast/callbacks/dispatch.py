@@ -1,0 +1,338 @@
+"""Run the hooks of an event: bound once, isolated where they only look, torn down last in first out.
+
+This file must know nothing of the loop; the loop asks ``dispatch.after_batch`` and calls what it finds.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias, final
+
+from surefast.callbacks.contract import Callback
+from surefast.callbacks.event import Event
+from surefast.callbacks.resolve import Explanation, explain, resolve
+from surefast.callbacks.state import State
+from surefast.callbacks.view import Moment, Report, RunState, RunView
+from surefast.callbacks.witness import Change, Witness
+from surefast.errors import CallbackError
+
+Hook: TypeAlias = Callable[[], None]
+Hooks: TypeAlias = tuple[Hook, ...]
+
+MAX_FAILURES: Final = 3
+"""An observer that fails at one event so often in a row is not asked any more."""
+
+
+class _Seat:
+    """One callback in a run, with what the dispatcher knows of it."""
+
+    __slots__ = ("callback", "change_count", "disabled", "failures", "last_error", "view")
+
+    def __init__(self, callback: Callback, view: RunView) -> None:
+        self.callback = callback
+        self.view = view
+        self.disabled = False
+        self.failures = 0
+        self.change_count = 0
+        self.last_error = ""
+
+
+@final
+class Dispatch:
+    """The callbacks of a fit, ready to run: for each event a tuple of calls without arguments.
+
+    The attributes named after events are those tuples, empty where nobody listens. Read them anew at each
+    use, for an observer that fails is taken out::
+
+        for hook in dispatch.after_batch:
+            hook()
+
+    The order of a fit: ``fire(Event.before_fit)``, the loop, ``close(error)`` whatever happened.
+
+    Args:
+        callbacks: observers and actors, in the order in which they were given.
+        state: the loop's state, read by the views.
+        report: called with a kind of line and its fields for every finding: ``callback_error``,
+            ``callback_disabled``, ``callback_change``, ``callback_request``.
+        strict: raise where an observer changed something that cannot be put back.
+
+    Raises:
+        ConflictError: the callbacks cannot hold together.
+    """
+
+    hooks: dict[Event, Hooks]
+    before_fit: Hooks
+    before_epoch: Hooks
+    before_train: Hooks
+    before_batch: Hooks
+    after_pred: Hooks
+    after_loss: Hooks
+    before_backward: Hooks
+    after_backward: Hooks
+    before_step: Hooks
+    after_step: Hooks
+    after_batch: Hooks
+    after_train: Hooks
+    before_validate: Hooks
+    after_validate: Hooks
+    after_epoch: Hooks
+    on_exception: Hooks
+    after_fit: Hooks
+
+    def __init__(
+        self, callbacks: Sequence[Callback], state: State, report: Report, *, strict: bool = True
+    ) -> None:
+        self.plan = resolve(callbacks)
+        self._state = state
+        self._report = report
+        self._strict = strict
+        self._moment = Moment()
+        self._witness = Witness(state) if callbacks else None
+        self._seats = {callback.name: self._seat(callback) for callback in self.plan.order}
+        self._opened: list[_Seat] = []
+        self.hooks = {}
+        for event in Event:
+            self._bind(event)
+
+    def fire(self, event: Event) -> None:
+        """Run the hooks of one event; ``after_fit`` is the same as ``close()``, ``on_exception`` is its part."""
+        for hook in self.hooks[event]:
+            hook()
+
+    def close(self, error: BaseException | None = None) -> None:
+        """End the fit: ``on_exception`` if something was raised, then ``after_fit``, last in first out.
+
+        Runs for every callback whose ``before_fit`` went well, whatever the others do. A second call does
+        nothing. What actors raise here is added as a note to ``error``, or raised when there is none.
+        """
+        opened, self._opened = self._opened[::-1], []
+        self._moment.error = error
+        failures: list[Exception] = []
+        events = (Event.after_fit,) if error is None else (Event.on_exception, Event.after_fit)
+        for event in events:
+            for seat in opened:
+                self._tear_down(seat, event, failures)
+        self._moment.error = None
+        if error is not None:
+            for failure in failures:
+                error.add_note(f"while tearing down: {failure}")
+        elif failures:
+            for failure in failures[1:]:
+                failures[0].add_note(f"also: {failure}")
+            raise failures[0]
+
+    def summary(self) -> list[str]:
+        """Sentences for the end of the run: who failed, who was disabled, who changed what it must not."""
+        lines: list[str] = []
+        for name, seat in self._seats.items():
+            if seat.disabled:
+                lines.append(f"{name} was disabled after {MAX_FAILURES} failures in a row: {seat.last_error}")
+            elif seat.failures:
+                lines.append(f"{name} failed {seat.failures} times: {seat.last_error}")
+            if seat.change_count:
+                lines.append(f"{name} changed what it must not, {seat.change_count} times; see the event log")
+        return lines
+
+    def explain(self) -> Explanation:
+        """Who runs when, reads and writes what: a table for terminal and notebook."""
+        return explain(self.plan)
+
+    def state_dict(self) -> dict[str, dict[str, object]]:
+        """For each callback by name what a checkpoint must hold; those without state are left out."""
+        states = {name: seat.callback.state_dict() for name, seat in self._seats.items()}
+        for name, state in states.items():
+            check_storable(state, name)
+        return {name: state for name, state in states.items() if state}
+
+    def load_state_dict(self, states: dict[str, dict[str, object]]) -> None:
+        """Give each callback its state back.
+
+        Raises:
+            CallbackError: there is state for a callback that is not there.
+        """
+        for name, state in states.items():
+            if name not in self._seats:
+                raise CallbackError(
+                    f"the checkpoint holds state of {name}, and there is no such callback",
+                    do="give the callbacks the run was started with, or name= as it was then",
+                    found=", ".join(self._seats) or "none",
+                )
+            self._seats[name].callback.load_state_dict(state)
+
+    def _seat(self, callback: Callback) -> _Seat:
+        if callback.kind == "observer":
+            return _Seat(callback, RunView(callback.name, self._state, self._moment))
+        writes = frozenset(callback.writes)
+        view = RunState(callback.name, self._state, self._moment, writes=writes, report=self._report)
+        return _Seat(callback, view)
+
+    # Binding
+
+    def _bind(self, event: Event) -> None:
+        seats = [self._seats[callback.name] for callback in self.plan.order]
+        if event is not Event.before_fit:
+            seats = [one for one in seats if event in one.callback.events() and not one.disabled]
+        hooks: list[Hook] = [self.close] if event is Event.after_fit else []
+        if event not in {Event.after_fit, Event.on_exception}:  # those are close()'s
+            hooks = self._hooks(event, seats)
+        self.hooks[event] = tuple(hooks)
+        setattr(self, event.value, self.hooks[event])
+
+    def _hooks(self, event: Event, seats: Sequence[_Seat]) -> list[Hook]:
+        if self._witness is None or not seats:
+            return []
+        witness = self._witness
+        hooks: list[Hook] = []
+        if event is Event.before_fit:
+            hooks.append(witness.note_process)
+        hooks.append(lambda: witness.begin(event))
+        watched: list[_Seat] = []
+        for position, seat in enumerate(seats):
+            hooks += self._calls(event, seat)
+            watched.append(seat)
+            # Observers of this package share one look; everyone else is looked at alone, and so named.
+            following = seats[position + 1] if position + 1 < len(seats) else None
+            if following is None or not (_is_vetted(seat) and _is_vetted(following)):
+                hooks.append(self._look(event, tuple(watched)))
+                watched = []
+        return hooks
+
+    def _calls(self, event: Event, seat: _Seat) -> list[Hook]:
+        calls: list[Hook] = []
+        if event in seat.callback.events():
+            call = self._guarded if seat.callback.kind == "observer" else self._plain
+            calls.append(call(event, seat))
+        if event is Event.before_fit:
+            calls.append(lambda: self._opened.append(seat))
+        return calls
+
+    def _plain(self, event: Event, seat: _Seat) -> Hook:
+        hook, view, moment = getattr(seat.callback, event.value), seat.view, self._moment
+
+        def act() -> None:
+            moment.event = event
+            try:
+                hook(view)
+            except Exception as error:
+                error.add_note(f"raised by actor {seat.callback.name} in {event.value}")
+                raise
+
+        return act
+
+    def _guarded(self, event: Event, seat: _Seat) -> Hook:
+        hook, view, moment = getattr(seat.callback, event.value), seat.view, self._moment
+        streak = 0
+
+        def observe() -> None:
+            nonlocal streak
+            if seat.disabled:  # for a loop that still holds an older tuple
+                return
+            moment.event = event
+            try:
+                hook(view)
+            except (Exception, SystemExit) as error:  # noqa: BLE001  # an observer cannot stop training
+                streak += 1
+                self._failed(seat, event, error, streak)
+            else:
+                streak = 0
+
+        return observe
+
+    def _look(self, event: Event, seats: tuple[_Seat, ...]) -> Hook:
+        assert self._witness is not None
+        end = self._witness.end
+
+        def look() -> None:
+            changes = end(event)
+            if changes is not None:
+                self._changed(event, seats, changes)
+
+        return look
+
+    # Findings
+
+    def _failed(self, seat: _Seat, event: Event, error: BaseException, streak: int) -> None:
+        seat.failures += 1
+        seat.last_error = f"{type(error).__name__} in {event.value}: {str(error).partition(chr(10))[0]}"
+        name = seat.callback.name
+        place = {"callback": name, "event": event.value, "step": self._state.step}
+        # Text only: a traceback object would keep frames, and with them tensors, alive.
+        text = "".join(traceback.format_exception(error))
+        self._report("callback_error", {**place, "error": seat.last_error, "traceback": text})
+        if streak >= MAX_FAILURES:
+            seat.disabled = True
+            self._report("callback_disabled", {**place, "error": seat.last_error})
+            for listened in seat.callback.events():
+                self._bind(listened)
+
+    def _changed(self, event: Event, seats: tuple[_Seat, ...], changes: Sequence[Change]) -> None:
+        undeclared = [(seat, change) for seat in seats for change in changes if not _may(seat, change)]
+        names = ", ".join(dict.fromkeys(seat.callback.name for seat, _ in undeclared))
+        for seat in dict.fromkeys(seat for seat, _ in undeclared):
+            seat.change_count += 1
+        for change in dict.fromkeys(change for _, change in undeclared):
+            fields: dict[str, object] = {"callback": names, "event": event.value, "step": self._state.step}
+            line = {**fields, "field": change.field, "what": change.what, "restored": change.restored}
+            self._report("callback_change", line)
+            actor = seats[0].callback.kind == "actor"
+            if actor or (self._strict and not change.restored):
+                raise CallbackError(
+                    f"{names} changed {change.field} in {event.value} without declaring it: {change.what}",
+                    do=f"declare it: writes = {{{change.field!r}}}"
+                    if actor
+                    else "make it an Actor that declares what it writes, or work on a copy: tensor.clone()",
+                    callback=names,
+                    event=event.value,
+                    field=change.field,
+                )
+
+    def _tear_down(self, seat: _Seat, event: Event, failures: list[Exception]) -> None:
+        if event not in seat.callback.events():
+            return
+        assert self._witness is not None
+        call = self._guarded if seat.callback.kind == "observer" else self._plain
+        was_disabled, seat.disabled = seat.disabled, False  # what it opened it may close
+        try:
+            self._witness.begin(event)
+            call(event, seat)()
+            self._look(event, (seat,))()
+        except Exception as error:  # noqa: BLE001  # the others must be torn down too
+            failures.append(error)
+        finally:
+            seat.disabled = was_disabled
+
+
+def _may(seat: _Seat, change: Change) -> bool:
+    writes = seat.callback.writes
+    if change.field == "batch":
+        return bool({"xb", "yb", "pred", "loss"} & writes)
+    return change.field in writes
+
+
+def _is_vetted(seat: _Seat) -> bool:
+    return seat.callback.kind == "observer" and type(seat.callback).__module__.startswith("surefast.")
+
+
+def check_storable(value: object, owner: str, path: str = "") -> None:
+    """Refuse state that a checkpoint cannot hold, with the path to it.
+
+    Raises:
+        CallbackError: something is neither number, text, list, dict, tensor nor None.
+    """
+    from torch import Tensor
+
+    if value is None or isinstance(value, bool | int | float | str | Tensor):
+        return
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        for key, inner in value.items():
+            check_storable(inner, owner, f"{path}.{key}" if path else key)
+    elif isinstance(value, list | tuple):
+        for position, inner in enumerate(value):
+            check_storable(inner, owner, f"{path}[{position}]")
+    else:
+        raise CallbackError(
+            f"state_dict of {owner} holds a {type(value).__name__} at {path or 'the top'}",
+            do="give numbers, texts, lists, dicts with text keys, or tensors",
+            callback=owner,
+        )
