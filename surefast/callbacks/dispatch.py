@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias, final
 
 from surefast.callbacks.contract import Callback
-from surefast.callbacks.event import Event
+from surefast.callbacks.event import PER_BATCH, Event
 from surefast.callbacks.resolve import Explanation, explain, resolve
 from surefast.callbacks.state import State
-from surefast.callbacks.view import Moment, Report, RunState, RunView
+from surefast.callbacks.view import FIELD_EVENTS, Moment, Report, RunState, RunView
 from surefast.callbacks.witness import Change, Witness
-from surefast.errors import CallbackError
+from surefast.errors import CallbackError, unknown_name
 
 Hook: TypeAlias = Callable[[], None]
 Hooks: TypeAlias = tuple[Hook, ...]
@@ -96,7 +96,7 @@ class Dispatch:
             self._bind(event)
 
     def fire(self, event: Event) -> None:
-        """Run the hooks of one event; ``after_fit`` is the same as ``close()``, ``on_exception`` is its part."""
+        """Run the hooks of one event; ``after_fit`` is the same as ``close()``."""
         for hook in self.hooks[event]:
             hook()
 
@@ -108,7 +108,7 @@ class Dispatch:
         """
         opened, self._opened = self._opened[::-1], []
         self._moment.error = error
-        failures: list[Exception] = []
+        failures: list[BaseException] = []
         events = (Event.after_fit,) if error is None else (Event.on_exception, Event.after_fit)
         for event in events:
             for seat in opened:
@@ -133,6 +133,12 @@ class Dispatch:
             if seat.change_count:
                 lines.append(f"{name} changed what it must not, {seat.change_count} times; see the event log")
         return lines
+
+    def callback(self, name: str) -> Callback:
+        """The callback of that name."""
+        if name not in self._seats:
+            raise unknown_name(name, self._seats, of="this fit", kind="callback")
+        return self._seats[name].callback
 
     def explain(self) -> Explanation:
         """Who runs when, reads and writes what: a table for terminal and notebook."""
@@ -183,19 +189,16 @@ class Dispatch:
         if self._witness is None or not seats:
             return []
         witness = self._witness
-        hooks: list[Hook] = []
-        if event is Event.before_fit:
-            hooks.append(witness.note_process)
-        hooks.append(lambda: witness.begin(event))
-        watched: list[_Seat] = []
-        for position, seat in enumerate(seats):
+        hooks: list[Hook] = [witness.note_process] if event is Event.before_fit else []
+        noted = False
+        for seat in seats:
+            looked_at = event not in PER_BATCH or not _is_vetted(seat)
+            if looked_at and not noted:
+                hooks.append(lambda: witness.begin(event))
+                noted = True
             hooks += self._calls(event, seat)
-            watched.append(seat)
-            # Observers of this package share one look; everyone else is looked at alone, and so named.
-            following = seats[position + 1] if position + 1 < len(seats) else None
-            if following is None or not (_is_vetted(seat) and _is_vetted(following)):
-                hooks.append(self._look(event, tuple(watched)))
-                watched = []
+            if looked_at:  # each alone, so that a finding has one name
+                hooks.append(self._look(event, seat))
         return hooks
 
     def _calls(self, event: Event, seat: _Seat) -> list[Hook]:
@@ -239,14 +242,14 @@ class Dispatch:
 
         return observe
 
-    def _look(self, event: Event, seats: tuple[_Seat, ...]) -> Hook:
+    def _look(self, event: Event, seat: _Seat) -> Hook:
         assert self._witness is not None
         end = self._witness.end
 
         def look() -> None:
             changes = end(event)
             if changes is not None:
-                self._changed(event, seats, changes)
+                self._changed(event, seat, changes)
 
         return look
 
@@ -266,28 +269,28 @@ class Dispatch:
             for listened in seat.callback.events():
                 self._bind(listened)
 
-    def _changed(self, event: Event, seats: tuple[_Seat, ...], changes: Sequence[Change]) -> None:
-        undeclared = [(seat, change) for seat in seats for change in changes if not _may(seat, change)]
-        names = ", ".join(dict.fromkeys(seat.callback.name for seat, _ in undeclared))
-        for seat in dict.fromkeys(seat for seat, _ in undeclared):
+    def _changed(self, event: Event, seat: _Seat, changes: Sequence[Change]) -> None:
+        name, actor = seat.callback.name, seat.callback.kind == "actor"
+        for change in changes:
+            if _may(seat, change):
+                continue
             seat.change_count += 1
-        for change in dict.fromkeys(change for _, change in undeclared):
-            fields: dict[str, object] = {"callback": names, "event": event.value, "step": self._state.step}
-            line = {**fields, "field": change.field, "what": change.what, "restored": change.restored}
-            self._report("callback_change", line)
-            actor = seats[0].callback.kind == "actor"
+            place: dict[str, object] = {"callback": name, "event": event.value, "step": self._state.step}
+            found = {"field": change.field, "what": change.what, "restored": change.restored}
+            self._report("callback_change", place | found)
             if actor or (self._strict and not change.restored):
+                remedy = f"declare it: writes = {{{change.field!r}}}"
+                if not actor or change.field not in FIELD_EVENTS:
+                    remedy = "leave it alone, or work on a copy: tensor.clone()"
                 raise CallbackError(
-                    f"{names} changed {change.field} in {event.value} without declaring it: {change.what}",
-                    do=f"declare it: writes = {{{change.field!r}}}"
-                    if actor
-                    else "make it an Actor that declares what it writes, or work on a copy: tensor.clone()",
-                    callback=names,
+                    f"{name} changed {change.field} in {event.value} without declaring it: {change.what}",
+                    do=remedy if actor else f"{remedy}; or make it an Actor that declares what it writes",
+                    callback=name,
                     event=event.value,
                     field=change.field,
                 )
 
-    def _tear_down(self, seat: _Seat, event: Event, failures: list[Exception]) -> None:
+    def _tear_down(self, seat: _Seat, event: Event, failures: list[BaseException]) -> None:
         if event not in seat.callback.events():
             return
         assert self._witness is not None
@@ -296,8 +299,8 @@ class Dispatch:
         try:
             self._witness.begin(event)
             call(event, seat)()
-            self._look(event, (seat,))()
-        except Exception as error:  # noqa: BLE001  # the others must be torn down too
+            self._look(event, seat)()
+        except BaseException as error:  # noqa: BLE001  # the others must be torn down too, even after Ctrl-C
             failures.append(error)
         finally:
             seat.disabled = was_disabled
@@ -311,6 +314,7 @@ def _may(seat: _Seat, change: Change) -> bool:
 
 
 def _is_vetted(seat: _Seat) -> bool:
+    """Whether a test of this package shows that it changes nothing; then it is looked at between batches only."""
     return seat.callback.kind == "observer" and type(seat.callback).__module__.startswith("surefast.")
 
 

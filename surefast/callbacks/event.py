@@ -26,23 +26,19 @@ class Event(enum.Enum):
                     after_pred
                     after_loss
                     before_backward
-                    after_backward
+                after_backward
                 before_step
                 after_step
                 after_batch
             after_train
             before_validate
-            for each validation batch:
-                before_batch
-                after_pred
-                after_loss
-                after_batch
             after_validate
             after_epoch
         after_fit
 
     ``on_exception`` comes just before ``after_fit`` when something was raised. ``after_fit`` always comes,
-    last in first out, for every callback whose ``before_fit`` went well.
+    last in first out, for every callback whose ``before_fit`` went well. Validation and prediction fire no
+    batch events: what listens to ``before_batch`` listens to training.
     """
 
     before_fit = "before_fit"
@@ -83,7 +79,7 @@ PER_BATCH: Final = frozenset({
 """The events that come once a batch or more often, where every microsecond counts."""
 
 
-def drawn_events(*, epoch: int, batch: int, validation_batch: int = 0, grain: int = 1) -> list[Event]:
+def drawn_events(*, epoch: int, batch: int, grain: int = 1) -> list[Event]:
     """The events of a fit as the drawing of ``Event`` has them, for so many turns of each loop.
 
     A test holds a real fit against this, so the drawing cannot grow old.
@@ -91,14 +87,9 @@ def drawn_events(*, epoch: int, batch: int, validation_batch: int = 0, grain: in
     Args:
         epoch: number of epochs.
         batch: number of training batches in an epoch.
-        validation_batch: number of validation batches in an epoch; 0 leaves validation out.
         grain: number of grains in a batch.
     """
-    turns = {"epoch": epoch, "batch": batch, "validation batch": validation_batch, "grain": grain}
-    events = list(_expand(_drawing(), turns))
-    if validation_batch:
-        return events
-    return [event for event in events if event not in {Event.before_validate, Event.after_validate}]
+    return list(_expand(_drawing(), {"epoch": epoch, "batch": batch, "grain": grain}))
 
 
 def _drawing() -> list[tuple[int, str]]:

@@ -59,10 +59,10 @@ class State(Protocol):
     """Momentum, or the first beta, of each parameter group."""
 
     skip_batch: Request | None
-    """Set: the loop leaves the rest of this batch out. The loop clears it when the next batch starts."""
+    """Set: the loop leaves this batch out. The loop clears it after ``after_batch``."""
 
     skip_step: Request | None
-    """Set: the loop drops the gradients instead of stepping. Cleared when the next batch starts."""
+    """Set: the loop drops the gradients instead of stepping. Cleared after ``after_batch``."""
 
     stop: Request | None
     """Set: the loop ends the fit after the running batch or epoch."""

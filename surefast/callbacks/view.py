@@ -52,8 +52,14 @@ FIELD_EVENTS: Final[Mapping[str, tuple[Event, ...]]] = {
 """
 
 REQUEST_EVENTS: Final[Mapping[str, tuple[Event, ...]]] = {
-    "skip_batch": (Event.before_batch, Event.after_pred, Event.after_loss),
-    "skip_step": (Event.after_loss, Event.before_backward, Event.after_backward, Event.before_step),
+    "skip_batch": (Event.before_batch,),
+    "skip_step": (
+        Event.after_pred,
+        Event.after_loss,
+        Event.before_backward,
+        Event.after_backward,
+        Event.before_step,
+    ),
     "stop": tuple(event for event in Event if event not in {Event.on_exception, Event.after_fit}),
 }
 """What an actor may ask of the loop, and when."""
@@ -232,7 +238,7 @@ class RunState(RunView):
         return make_key(self._state.seed, domain, self._state.step, self._state.grain)
 
     def skip_batch(self, why: str) -> None:
-        """Leave the rest of this batch out: no backward, no step. Recorded with your name and reason."""
+        """Leave this batch out: no forward, no step. Recorded with your name and reason."""
         self._state.skip_batch = self._request("skip_batch", why, self._state.skip_batch)
 
     def skip_step(self, why: str) -> None:
@@ -326,14 +332,15 @@ def _write_loss(state: State, value: Any) -> None:
 
 
 def _write_lr(state: State, value: Any) -> None:
-    state.lrs = _per_group(state, "lr", value)
-    for group, lr in zip(state.optimizer.param_groups, state.lrs, strict=True):
-        group["lr"] = lr
+    state.lrs = _per_group("lr", value, len(state.lrs))
+    for position, group in enumerate(state.optimizer.param_groups):
+        group["lr"] = state.lrs[group.get("group", position)]
 
 
 def _write_mom(state: State, value: Any) -> None:
-    moms = _per_group(state, "mom", value)
-    for group, mom in zip(state.optimizer.param_groups, moms, strict=True):
+    moms = _per_group("mom", value, len(state.lrs))
+    for position, group in enumerate(state.optimizer.param_groups):
+        mom = moms[group.get("group", position)]
         if "betas" in group:
             group["betas"] = (mom, *group["betas"][1:])
         elif "momentum" in group:
@@ -346,8 +353,9 @@ def _write_mom(state: State, value: Any) -> None:
     state.moms = moms
 
 
-def _per_group(state: State, field: str, value: Any) -> list[float]:
-    count = len(state.optimizer.param_groups)
+def _per_group(field: str, value: Any, count: int) -> list[float]:
+    # The groups of a model, not the optimizer's: that one may split each in two, with and without weight
+    # decay, and notes under "group" which is which.
     values = [float(one) for one in value] if isinstance(value, tuple | list) else [float(value)] * count
     if len(values) != count:
         raise CallbackError(

@@ -23,7 +23,8 @@ from surefast.callbacks.state import State
 from surefast.keys.settings import read_flags, write_flags
 
 _GRADIENT_EVENTS: Final = frozenset({Event.after_backward, Event.before_step})
-_BATCH_EVENTS: Final = PER_BATCH - {Event.after_step}
+_BATCH_EVENTS: Final = PER_BATCH - {Event.before_step, Event.after_step, Event.after_batch}
+# Later the batch has been used up.
 
 _version = attrgetter("_version")
 _training = attrgetter("training")
