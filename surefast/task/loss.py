@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from surefast.errors import ArgumentError, TaskError
 from surefast.recipe.call import declared
+from surefast.task.loss_check import check_classes, check_numbers, check_one_target, check_probabilities
 
 LossFunction: TypeAlias = Callable[..., Any]
 """``(pred, *targets) -> scalar``: the mean over the rows of a batch."""
@@ -57,16 +58,7 @@ class Loss(nn.Module, abc.ABC):
         Raises:
             TaskError: with the shapes found and what would fit.
         """
-        self._check_one_target(y)
-
-    def _check_one_target(self, y: Sequence[Tensor]) -> None:
-        if len(y) == 1:
-            return
-        name = type(self).__name__
-        raise TaskError(
-            f"{name} compares the output with one target, and a batch has {len(y)}",
-            do="pass loss_func= with a function of (pred, *targets), or set n_inp= of the DataBlock",
-        )
+        check_one_target(type(self).__name__, y)
 
 
 class _ClassLoss(Loss):
@@ -121,51 +113,16 @@ class _ClassLoss(Loss):
 
     def check(self, pred: Tensor, *y: Tensor) -> None:
         """Refuse targets that are no class numbers of this head; see ``Loss.check``."""
-        self._check_one_target(y)
-        targ, name = y[0], type(self).__name__
-        shapes = f"outputs {tuple(pred.shape)}, targets {tuple(targ.shape)} of {targ.dtype}"
-        if targ.is_floating_point():
-            raise TaskError(
-                f"{name} needs the number of a class as target, and the targets are floats",
-                do="use CategoryBlock for classes, or for float targets loss_func=MSELossFlat() or "
-                "BCEWithLogitsLossFlat()",
-                found=shapes,
-            )
-        if not _class_shapes_fit(pred, targ, self.axis):
-            raise TaskError(
-                f"{name} needs one target for each row of class scores (axis={self.axis})",
-                do=_class_shape_remedy(pred, targ, self.axis, name),
-                found=shapes,
-            )
-        n_out = pred.shape[self.axis]
-        if self.class_weight is not None and len(self.class_weight) != n_out:
-            raise TaskError(
-                f"{name} got {len(self.class_weight)} class weights, and the model gives {n_out} scores",
-                do="pass one weight for each class, in the order of the vocabulary",
-                found=shapes,
-            )
-        self._check_range(targ, n_out, shapes)
-
-    def _check_range(self, targ: Tensor, n_out: int, shapes: str) -> None:
-        name = type(self).__name__
-        if self.ignore_index is not None:
-            targ = targ[targ != self.ignore_index]
-        if targ.numel() == 0:
-            return
-        low, high = int(targ.min()), int(targ.max())
-        if high >= n_out:
-            raise TaskError(
-                f"the model gives {n_out} class scores, and the targets go up to class {high}",
-                do=f"give the head {high + 1} or more outputs (n_out=dls.c), or pass ignore_index= for a "
-                "number that is no class",
-                found=shapes,
-            )
-        if low < 0:
-            raise TaskError(
-                f"{name} got the target {low}, which is no class",
-                do=f"pass {name}(ignore_index={low}) where it marks targets that do not count",
-                found=shapes,
-            )
+        check_one_target(type(self).__name__, y)
+        n_weights = None if self.class_weight is None else len(self.class_weight)
+        check_classes(
+            type(self).__name__,
+            pred,
+            y[0],
+            axis=self.axis,
+            ignore_index=self.ignore_index,
+            n_weights=n_weights,
+        )
 
 
 def _check_smoothing(name: str, value: float, class_weight: Tensor | None) -> None:
@@ -177,27 +134,6 @@ def _check_smoothing(name: str, value: float, class_weight: Tensor | None) -> No
             f"{name}={value} and a class weight of 0 do not go together",
             do="give the class a small weight, or leave it out with ignore_index=",
         )
-
-
-def _class_shapes_fit(pred: Tensor, targ: Tensor, axis: int) -> bool:
-    if not -pred.ndim <= axis < pred.ndim or pred.ndim < 2:
-        return False
-    rows = list(pred.shape)
-    del rows[axis]
-    return _squeezed(rows) == _squeezed(targ.shape)
-
-
-def _class_shape_remedy(pred: Tensor, targ: Tensor, axis: int, name: str) -> str:
-    for other in (1, -1):
-        if other not in {axis, axis - pred.ndim} and _class_shapes_fit(pred, targ, other):
-            return f"the classes stand on axis {other}: {name}(axis={other})"
-    if targ.shape == pred.shape and pred.ndim > 1:
-        return "for several labels a sample use MultiCategoryBlock or loss_func=BCEWithLogitsLossFlat()"
-    return "make the model give (batch, classes), and for pixels (batch, classes, height, width) with axis=1"
-
-
-def _squeezed(shape: Sequence[int]) -> list[int]:
-    return [*shape[:1], *(size for size in shape[1:] if size != 1)]
 
 
 @declared()
@@ -343,19 +279,8 @@ class _ElementLoss(Loss):
 
     def check(self, pred: Tensor, *y: Tensor) -> None:
         """Refuse shapes that would only fit by broadcasting; see ``Loss.check``."""
-        self._check_one_target(y)
-        if _squeezed(pred.shape) != _squeezed(y[0].shape):
-            rest = tuple(y[0].shape[1:])
-            n_out = 1
-            for size in rest:
-                n_out *= size
-            raise TaskError(
-                f"{type(self).__name__} compares number with number, and outputs and targets differ in shape",
-                do=f"give the head {n_out} output{'s' if n_out > 1 else ''} (n_out={n_out}), or for classes "
-                "use CrossEntropyLossFlat()",
-                found=f"outputs {tuple(pred.shape)}, targets {tuple(y[0].shape)} of {y[0].dtype}",
-                expected=f"outputs {tuple(y[0].shape)}",
-            )
+        check_one_target(type(self).__name__, y)
+        check_numbers(type(self).__name__, pred, y[0])
 
 
 def _pair(pred: Tensor, targ: Tensor) -> tuple[Tensor, Tensor]:
@@ -403,13 +328,7 @@ class BCEWithLogitsLossFlat(_ElementLoss):
     def check(self, pred: Tensor, *y: Tensor) -> None:
         """Refuse other shapes, and targets outside [0, 1]; see ``Loss.check``."""
         _ElementLoss.check(self, pred, *y)
-        low, high = float(y[0].min()), float(y[0].max())
-        if low < 0 or high > 1:
-            raise TaskError(
-                f"BCEWithLogitsLossFlat needs targets from 0 to 1, and they go from {low:g} to {high:g}",
-                do="for classes use CrossEntropyLossFlat(), for numbers MSELossFlat()",
-                found=f"outputs {tuple(pred.shape)}, targets {tuple(y[0].shape)} of {y[0].dtype}",
-            )
+        check_probabilities(type(self).__name__, pred, y[0])
 
 
 @declared()
