@@ -1,0 +1,1 @@
+"""Images: opening, transforms, models, learners, interpretation."""
