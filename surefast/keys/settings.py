@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -122,3 +122,8 @@ def write_flags(flags: Flags) -> None:
     torch.backends.cudnn.benchmark = flags.benchmark
     torch.backends.cudnn.allow_tf32 = flags.cudnn_tf32
     torch.backends.cuda.matmul.allow_tf32 = flags.matmul_tf32
+
+
+def read_variables(names: Iterable[str]) -> dict[str, str]:
+    """The environment variables among ``names`` that are set; they are read here and nowhere else."""
+    return {name: os.environ[name] for name in names if name in os.environ}

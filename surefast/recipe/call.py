@@ -202,7 +202,10 @@ def _wrap_function(
 ) -> Callable[..., Any]:
     signature = _Signature(function, function.__qualname__, neutral, skip)
     target = _target_name(function)
-    drop = "cls" if next(iter(signature.signature.parameters), "") == "cls" else ""
+    # A plain function may have an argument of that name too: fastai's ImageBlock(cls=PILImage).
+    of_class = "." in function.__qualname__.rpartition("<locals>.")[2]
+    first = next(iter(signature.signature.parameters), "")
+    drop = "cls" if first == "cls" and of_class else ""
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
