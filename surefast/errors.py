@@ -25,6 +25,9 @@ Every error says what was found, what was expected and what to do::
     |- DeterminismError          [determinism]       strict mode cannot be kept
     |- MissingExtraError         [missing-extra]     an optional library is not installed; an ImportError
 
+What works but deserves a look is a ``SurefastWarning``, a UserWarning of its own kind, so that it can be
+silenced or made an error alone.
+
 This file must know nothing else of the package.
 """
 
@@ -192,6 +195,10 @@ class MissingExtraError(SurefastError, ImportError):
     """An optional library is not installed."""
 
     code = "missing-extra"
+
+
+class SurefastWarning(UserWarning):
+    """Something works, and probably not as wanted."""
 
 
 def nearest(given: str, known: Iterable[str]) -> str | None:
