@@ -91,6 +91,7 @@ class Dispatch:
         self._witness = Witness(state) if callbacks else None
         self._seats = {callback.name: self._seat(callback) for callback in self.plan.order}
         self._opened: list[_Seat] = []
+        self._unnamed: list[str] = []
         self.hooks = {}
         for event in Event:
             self._bind(event)
@@ -124,7 +125,7 @@ class Dispatch:
 
     def summary(self) -> list[str]:
         """Sentences for the end of the run: who failed, who was disabled, who changed what it must not."""
-        lines: list[str] = []
+        lines: list[str] = list(self._unnamed)
         for name, seat in self._seats.items():
             if seat.disabled:
                 lines.append(f"{name} was disabled after {MAX_FAILURES} failures in a row: {seat.last_error}")
@@ -188,13 +189,12 @@ class Dispatch:
     def _hooks(self, event: Event, seats: Sequence[_Seat]) -> list[Hook]:
         if self._witness is None or not seats:
             return []
-        witness = self._witness
-        hooks: list[Hook] = [witness.note_process] if event is Event.before_fit else []
+        hooks: list[Hook] = [self._witness.note_process] if event is Event.before_fit else []
         noted = False
         for seat in seats:
             looked_at = event not in PER_BATCH or not _is_vetted(seat)
             if looked_at and not noted:
-                hooks.append(lambda: witness.begin(event))
+                hooks.append(self._note(event))
                 noted = True
             hooks += self._calls(event, seat)
             if looked_at:  # each alone, so that a finding has one name
@@ -242,12 +242,23 @@ class Dispatch:
 
         return observe
 
+    def _note(self, event: Event) -> Hook:
+        assert self._witness is not None
+        begin = self._witness.begin
+
+        def note() -> None:
+            changes = begin(event)
+            if changes is not None:
+                self._changed_before(event, changes)
+
+        return note
+
     def _look(self, event: Event, seat: _Seat) -> Hook:
         assert self._witness is not None
-        end = self._witness.end
+        end, declared = self._witness.end, _declared(seat)
 
         def look() -> None:
-            changes = end(event)
+            changes = end(event, declared)
             if changes is not None:
                 self._changed(event, seat, changes)
 
@@ -272,8 +283,6 @@ class Dispatch:
     def _changed(self, event: Event, seat: _Seat, changes: Sequence[Change]) -> None:
         name, actor = seat.callback.name, seat.callback.kind == "actor"
         for change in changes:
-            if _may(seat, change):
-                continue
             seat.change_count += 1
             place: dict[str, object] = {"callback": name, "event": event.value, "step": self._state.step}
             found = {"field": change.field, "what": change.what, "restored": change.restored}
@@ -290,6 +299,20 @@ class Dispatch:
                     field=change.field,
                 )
 
+    def _changed_before(self, event: Event, changes: Sequence[Change]) -> None:
+        """Report what was found before anyone ran: it happened at the batch events since the last look."""
+        suspects = [
+            name
+            for name, seat in self._seats.items()
+            if not _is_vetted(seat) and not PER_BATCH.isdisjoint(seat.callback.events())
+        ]
+        who = " or ".join(suspects) or "code outside of the callbacks"
+        for change in changes:
+            place: dict[str, object] = {"callback": who, "event": event.value, "step": self._state.step}
+            found = {"field": change.field, "what": change.what, "restored": change.restored}
+            self._report("callback_change", place | found)
+            self._unnamed.append(f"{who} changed the {change.field} ({change.what}) before {event.value}")
+
     def _tear_down(self, seat: _Seat, event: Event, failures: list[BaseException]) -> None:
         if event not in seat.callback.events():
             return
@@ -297,7 +320,7 @@ class Dispatch:
         call = self._guarded if seat.callback.kind == "observer" else self._plain
         was_disabled, seat.disabled = seat.disabled, False  # what it opened it may close
         try:
-            self._witness.begin(event)
+            self._note(event)()
             call(event, seat)()
             self._look(event, seat)()
         except BaseException as error:  # noqa: BLE001  # the others must be torn down too, even after Ctrl-C
@@ -306,15 +329,13 @@ class Dispatch:
             seat.disabled = was_disabled
 
 
-def _may(seat: _Seat, change: Change) -> bool:
-    writes = seat.callback.writes
-    if change.field == "batch":
-        return bool({"xb", "yb", "pred", "loss"} & writes)
-    return change.field in writes
+def _declared(seat: _Seat) -> frozenset[str]:
+    writes = frozenset(seat.callback.writes)
+    return writes | {"batch"} if writes & {"xb", "yb", "pred", "loss"} else writes
 
 
 def _is_vetted(seat: _Seat) -> bool:
-    """Whether a test of this package shows that it changes nothing; then it is looked at between batches only."""
+    """Whether a test of this package shows that it changes nothing: looked at between batches only."""
     return seat.callback.kind == "observer" and type(seat.callback).__module__.startswith("surefast.")
 
 

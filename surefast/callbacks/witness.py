@@ -61,6 +61,7 @@ class Witness:
     def __init__(self, state: State) -> None:
         self._state = state
         self._seen: tuple[Any, ...] = ()
+        self._closely = False
         self._walk()
         self.note_process()
 
@@ -72,23 +73,38 @@ class Witness:
         modules = dict(self._state.model.named_modules())
         self._module_names, self._modules = tuple(modules), tuple(modules.values())
 
-    def begin(self, event: Event) -> None:
-        """Note how things are before the hooks of an event."""
+    def begin(self, event: Event) -> list[Change] | None:
+        """Note how things are before the hooks of an event; what the process has changed since the last look.
+
+        Working directory, signal handlers and the rarer flags are looked at between batches only, until
+        once something is found: from then on at every event, so that a second time has one name.
+        """
+        found: list[Change] = []
         if event not in PER_BATCH:
             self._walk()  # an actor or the loop may have exchanged modules since
+            found = list(self._process_changes())
+            self._closely = self._closely or bool(found)
         self._seen = self._look(event)
+        return found or None
 
-    def end(self, event: Event) -> list[Change] | None:
-        """What changed since the last ``begin`` or ``end``, put back where possible; None for nothing."""
+    def end(self, event: Event, declared: frozenset[str]) -> list[Change] | None:
+        """What changed since the last ``begin`` or ``end`` and was not declared; None for nothing.
+
+        What can be put back has been.
+        """
         before, after = self._seen, self._look(event)
         changes: list[Change] = []
         if before != after:
-            changes = [*self._contents(before, after), *self._modes(before, after), *_flags(before, after)]
+            changes = [
+                *self._contents(before, after),
+                *self._modes(before, after, declared),
+                *_flags(before, after),
+            ]
             after = self._look(event)
         self._seen = after
-        if event not in PER_BATCH:
+        if self._closely or event not in PER_BATCH:
             changes += self._process_changes()
-        return changes or None
+        return [change for change in changes if change.field not in declared] or None
 
     def note_process(self) -> None:
         """Take the working directory, signal handlers and flags of this moment as the right ones."""
@@ -131,10 +147,12 @@ class Witness:
         if before[2] != after[2]:
             yield Change("batch", "xb, yb, pred or loss was changed in place", restored=False)
 
-    def _modes(self, before: tuple[Any, ...], after: tuple[Any, ...]) -> Iterator[Change]:
+    def _modes(
+        self, before: tuple[Any, ...], after: tuple[Any, ...], declared: frozenset[str]
+    ) -> Iterator[Change]:
         pairs = zip(self._modules, self._module_names, before[3], after[3], strict=True)
         turned = [(module, name, was) for module, name, was, now in pairs if was != now]
-        if turned:
+        if turned and "modes" not in declared:
             for module, _, was in turned:
                 module.training = was
             yield Change(
@@ -142,7 +160,7 @@ class Witness:
             )
         asked = zip(self._parameters, self._names, before[4], after[4], strict=False)  # parameters come first
         frozen = [(parameter, name, was) for parameter, name, was, now in asked if was != now]
-        if frozen:
+        if frozen and "requires_grad" not in declared:
             for parameter, _, was in frozen:
                 parameter.requires_grad_(was)
             yield Change(
