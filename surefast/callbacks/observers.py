@@ -6,10 +6,9 @@ file must know nothing of the loop or the learner.
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 import time
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol, TextIO, final
 
@@ -36,8 +35,8 @@ class Folder(Protocol):
     def events(self) -> EventLines:
         """The event log."""
 
-    def write_text(self, name: str, text: str, /) -> object:
-        """Write a file of the folder in one go."""
+    def append_history(self, row: Mapping[str, object]) -> object:
+        """Append the row of an epoch to ``history.csv``."""
 
 
 @final
@@ -78,22 +77,15 @@ class Recorder(Observer):
             self._lines.append("step", step=step, epoch=run.epoch, loss=loss, grad_norm=grad_norm, lr=lrs[-1])
 
     def after_epoch(self, run: RunView) -> None:
-        """Keep the row of an epoch, write its line and the history."""
+        """Keep the row of an epoch, write its line and its row of the history."""
         row = {"epoch": run.epoch, "step": run.step, **run.metrics}
         self.rows.append(row)
         if self._lines is not None:
-            self._lines.append("epoch", **row)
+            # A line has a clock time of its own; ``seconds`` is what the epoch took.
+            line = {"seconds" if name == "time" else name: value for name, value in row.items()}
+            self._lines.append("epoch", **line)
         if self._folder is not None:
-            self._folder.write_text("history.csv", self.to_csv())
-
-    def to_csv(self) -> str:
-        """The rows as CSV; a column that appears later is empty above."""
-        text = io.StringIO()
-        names = dict.fromkeys(name for row in self.rows for name in row)
-        table = csv.DictWriter(text, list(names), restval="", lineterminator="\n")
-        table.writeheader()
-        table.writerows(self.rows)
-        return text.getvalue()
+            self._folder.append_history(row)
 
 
 _INTERVAL_SECONDS = 0.1
