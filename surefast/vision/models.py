@@ -6,6 +6,7 @@ parameter groups for discriminative learning rates. This file must know nothing 
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -80,21 +81,25 @@ class ModelMeta:
     """The child of the body at which a second group of parameters begins; None for one group."""
 
     @property
-    def groups(self) -> int:
-        """How many groups ``split`` makes, the head's included."""
-        return 2 if self.split_at is None else 3
+    def splitter(self) -> Splitter:
+        """The function that makes the groups of parameters."""
+        return default_split if self.split_at is None else functools.partial(split_body, at=self.split_at)
 
-    def split(self, model: nn.Module) -> list[list[nn.Parameter]]:
-        """The parameters of (body, head) in ``groups`` groups."""
-        body, *rest = model.children()
-        head = [p for part in rest for p in part.parameters()]
-        if self.split_at is None:
-            return [list(body.parameters()), head]
-        layers = list(body.children())
-        if len(layers) <= 2 and isinstance(layers[0], nn.Sequential):  # ``features`` holds the layers
-            layers = [*layers[0].children(), *layers[1:]]
-        parts = layers[: self.split_at], layers[self.split_at :]
-        return [*([p for layer in part for p in layer.parameters()] for part in parts), head]
+
+def default_split(model: nn.Module) -> list[list[nn.Parameter]]:
+    """The parameters of (body, head) in two groups."""
+    body, *rest = model.children()
+    return [list(body.parameters()), [p for part in rest for p in part.parameters()]]
+
+
+def split_body(model: nn.Module, at: int) -> list[list[nn.Parameter]]:
+    """The parameters of (body, head) in three groups; the second begins with child ``at`` of the body."""
+    body, *_ = model.children()
+    layers = list(body.children())
+    if len(layers) <= 2 and isinstance(layers[0], nn.Sequential):  # ``features`` holds the layers
+        layers = [*layers[0].children(), *layers[1:]]
+    parts = layers[:at], layers[at:]
+    return [*([p for layer in part for p in layer.parameters()] for part in parts), default_split(model)[1]]
 
 
 @declared(skip={"arch"})

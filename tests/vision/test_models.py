@@ -29,14 +29,6 @@ LITE0 = Path(__file__).parents[3] / "shared/data/weights/tf_efficientnet_lite0.s
 needs_lite0 = pytest.mark.skipif(not LITE0.is_file(), reason="the folder with real weights is not there")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def no_network(monkeypatch, tmp_path):
     """No address resolves, and the caches of weights are empty."""
@@ -254,9 +246,9 @@ def test_channels_that_cannot_be_adapted_are_refused():
 def test_every_parameter_is_in_one_group(arch, groups):
     """The groups are fastai's in number, in order, and hold each parameter once."""
     model = create_vision_model(arch, 3, pretrained=False)
-    parts = model_meta(arch).split(model)
+    parts = model_meta(arch).splitter(model)
     assert [id(p) for part in parts for p in part] == [id(p) for p in model.parameters()]
-    assert len(parts) == model_meta(arch).groups == groups
+    assert len(parts) == groups
     assert all(parts)
 
 
