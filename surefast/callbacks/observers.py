@@ -54,7 +54,7 @@ class Recorder(Observer):
         self.lrs: list[list[float]] = []
         self.moms: list[list[float]] = []
         self.rows: list[dict[str, float]] = []
-        """One row for each epoch, by name: epoch, step, train_loss, valid_loss, metrics, time in seconds."""
+        """One row for each epoch, by name: epoch, step, train_loss, valid_loss, metrics, seconds."""
 
         self._folder: Folder | None = None
         self._lines: EventLines | None = None
@@ -81,9 +81,7 @@ class Recorder(Observer):
         row = {"epoch": run.epoch, "step": run.step, **run.metrics}
         self.rows.append(row)
         if self._lines is not None:
-            # A line has a clock time of its own; ``seconds`` is what the epoch took.
-            line = {"seconds" if name == "time" else name: value for name, value in row.items()}
-            self._lines.append("epoch", **line)
+            self._lines.append("epoch", **row)
         if self._folder is not None:
             self._folder.append_history(row)
 
@@ -149,11 +147,10 @@ class Progress(Observer):
         """Write the row of the epoch, and the head of the table before the first."""
         if not self._columns or set(run.metrics) - set(self._columns):
             self._columns = ("epoch", *run.metrics)
-            self._write("".join(name.ljust(max(_COLUMN_WIDTH, len(name) + 2)) for name in self._columns))
+            heads = ["time" if name == "seconds" else name for name in self._columns]
+            self._write("".join(head.ljust(_width(head)) for head in heads))
         cells = {"epoch": str(run.epoch), **{name: _cell(name, x) for name, x in run.metrics.items()}}
-        widths = [max(_COLUMN_WIDTH, len(name) + 2) for name in self._columns]
-        shown = [cells.get(name, "").ljust(width) for name, width in zip(self._columns, widths, strict=True)]
-        self._write("".join(shown))
+        self._write("".join(cells.get(name, "").ljust(_width(name)) for name in self._columns))
 
     def after_fit(self, run: RunView) -> None:
         """Take the bar away; the rows stay."""
@@ -170,8 +167,12 @@ class Progress(Observer):
         stream.flush()
 
 
+def _width(name: str) -> int:
+    return max(_COLUMN_WIDTH, len(name) + 2)
+
+
 def _cell(name: str, value: float) -> str:
-    if name != "time":
+    if name != "seconds":
         return f"{value:.6f}"
     minutes, seconds = divmod(round(value), 60)
     return f"{minutes:02d}:{seconds:02d}"

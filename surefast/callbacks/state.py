@@ -50,7 +50,7 @@ class State(Protocol):
     """The loss with its graph, or None before there is one."""
 
     metrics: dict[str, float]
-    """The latest row: ``train_loss``, ``valid_loss``, each metric, ``time`` in seconds."""
+    """The latest row: ``train_loss``, ``valid_loss``, each metric, ``seconds``."""
 
     lrs: list[float]
     """Learning rate of each parameter group, as the optimizer will use it."""

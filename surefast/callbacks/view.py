@@ -140,7 +140,7 @@ class RunView:
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """The latest row by name: ``train_loss``, ``valid_loss``, each metric, ``time`` in seconds."""
+        """The latest row by name: ``train_loss``, ``valid_loss``, each metric, ``seconds``."""
         return MappingProxyType(self._state.metrics)
 
     @property

@@ -39,7 +39,7 @@ class SmallState:
     moms: list[float] = field(default_factory=lambda: [0.0])
     metrics: dict[str, float] = field(default_factory=dict)
     directions: dict[str, bool | None] = field(
-        default_factory=lambda: {"train_loss": False, "valid_loss": False, "accuracy": True, "time": None}
+        default_factory=lambda: {"train_loss": False, "valid_loss": False, "accuracy": True, "seconds": None}
     )
     skip_batch: Request | None = None
     skip_step: Request | None = None
@@ -86,7 +86,7 @@ class SmallRun:
                 state.training = False
                 self.fire(Event.before_validate)
                 row = self.rows[state.epoch] if self.rows else {"valid_loss": 1.0 / (1 + state.epoch)}
-                state.metrics = {"train_loss": state.loss_value or 0.0, **row, "time": 61.0}
+                state.metrics = {"train_loss": state.loss_value or 0.0, **row, "seconds": 61.0}
                 self.fire(Event.after_validate)
                 self.fire(Event.after_epoch)
                 state.epoch += 1

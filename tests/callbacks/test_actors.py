@@ -65,8 +65,8 @@ def test_a_number_nobody_measures_fails_before_the_first_step(small_run):
 
 
 def test_a_number_without_direction_or_missing_in_a_row_is_named(small_run):
-    with pytest.raises(CallbackError, match="monitors time, of which neither higher nor lower is better"):
-        small_run(EarlyStoppingCallback("time")).fit()
+    with pytest.raises(CallbackError, match="monitors seconds, of which neither higher nor lower is better"):
+        small_run(EarlyStoppingCallback("seconds")).fit()
     with pytest.raises(CallbackError, match="monitors accuracy, which this epoch did not measure"):
         small_run(EarlyStoppingCallback("accuracy")).fit()
 

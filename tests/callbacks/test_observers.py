@@ -39,7 +39,7 @@ def test_the_recorder_keeps_every_step_and_every_epoch(small_run):
     assert recorder.lrs == [[0.1]] * 6
     assert recorder.moms == [[0.0]] * 6
     assert [row["valid_loss"] for row in recorder.rows] == [1.0, 0.5]
-    assert list(recorder.rows[0]) == ["epoch", "step", "train_loss", "valid_loss", "time"]
+    assert list(recorder.rows[0]) == ["epoch", "step", "train_loss", "valid_loss", "seconds"]
 
 
 def test_another_fit_is_appended_and_erases_nothing(small_run):
@@ -67,7 +67,7 @@ def test_the_run_folder_gets_step_and_epoch_lines_and_a_history(small_run, folde
     assert [line["valid_loss"] for line in epochs] == [1.0, 0.5]
     assert epochs[0]["seconds"] == 61.0
     assert [row["valid_loss"] for row in rows] == ["1.0", "0.5"]
-    assert rows[0]["time"] == "61.0"
+    assert rows[0]["seconds"] == "61.0"
 
 
 class SkipsSecond(Actor):
