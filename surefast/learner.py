@@ -16,16 +16,17 @@ from torch.optim.swa_utils import AveragedModel
 from surefast.callbacks.dispatch import Dispatch
 from surefast.callbacks.observers import Progress, Recorder
 from surefast.data.dataloaders import AnyLoader, DataLoaders
+from surefast.data.views import as_training, as_validation
 from surefast.errors import ArgumentError, RecipeError, TaskError
 from surefast.keys.generator import preserved, seeded
 from surefast.keys.key import DEFAULT_SEED, make_key
 from surefast.keys.settings import Determinism, Settings, applied
-from surefast.recipe.build import build
+from surefast.recipe.build import build, rebuild_fit
 from surefast.recipe.call import Call, call_of, current_call, declared
 from surefast.recipe.digest import digest
 from surefast.recipe.environment import environment
 from surefast.recipe.explicit import require_explicit
-from surefast.recipe.recipe import Recipe
+from surefast.recipe.recipe import Recipe, read_recipe
 from surefast.recipe.value import Value
 from surefast.run.folder import RunFolder
 from surefast.task.loss import Loss, as_loss
@@ -36,6 +37,7 @@ from surefast.train.lr_find import range_test, untouched
 from surefast.train.lr_suggest import Suggestions, suggest, valley
 from surefast.train.optimizer import (
     AdamW,
+    described,
     freeze_to,
     make_optimizer,
     spread_lrs,
@@ -43,8 +45,7 @@ from surefast.train.optimizer import (
 from surefast.train.policies import Policies, sort_out
 from surefast.train.precision import PrecisionName
 from surefast.train.predict import Evaluator, tta_predictions
-from surefast.train.schedule import SchedExp, flat_cos, one_cycle, sgdr
-from surefast.train.scheduler import Curve
+from surefast.train.schedule import Curve, SchedExp, flat_cos, one_cycle, sgdr
 from surefast.train.summary import summarise
 from surefast.train.weights import fit_state, load_state, save_state
 
@@ -131,7 +132,8 @@ class Learner:
         self.recorder = Recorder()
         self.run: RunFolder | None = None
         self._given_weights = isinstance(model, nn.Module)
-        self._frozen, self._epochs, self._steps = 0, 0, 0
+        self.frozen = 0
+        self._epochs, self._steps = 0, 0
         self._bar = True
         self._recipe: Recipe | None = None
         call.settle("threads", self.settings.threads, "what this process has")
@@ -152,7 +154,8 @@ class Learner:
         facts = {name: Value(value, "inferred") for name, value in self.dls.facts().items()}
         facts["parameters"] = Value(sum(p.numel() for p in self.model.parameters()), "inferred")
         facts["initial_weights"] = Value(digest(self.model, repr), "inferred")
-        return Recipe(setup, facts, environment())
+        with self._settled():  # so that the flags are those of the fits
+            return Recipe(setup, facts, environment())
 
     def summary(self) -> str:
         """Modules with output shape and number of parameters, for one batch of the training data."""
@@ -178,7 +181,7 @@ class Learner:
             cbs: further callbacks and policies, for this fit only.
             reset_opt: start with a fresh optimizer instead of the last fit's.
         """
-        lrs = self._lrs(lr)
+        lrs = self._lrs(lr, "lr")
         with self._fitting(n_epoch, {"lr": lambda _: lrs}, wd=wd, cbs=cbs, reset_opt=reset_opt) as args:
             fit_loop(*args)
 
@@ -208,7 +211,8 @@ class Learner:
             cbs: further callbacks and policies, for this fit only.
             reset_opt: start with a fresh optimizer instead of the last fit's.
         """
-        curves = one_cycle(self._lrs(lr_max), div, div_final, pct_start, moms or self.moms)
+        current_call().settle("moms", self.moms, "the Learner's")
+        curves = one_cycle(self._lrs(lr_max, "lr_max"), div, div_final, pct_start, moms or self.moms)
         with self._fitting(n_epoch, curves, wd=wd, cbs=cbs, reset_opt=reset_opt) as args:
             fit_loop(*args)
 
@@ -234,7 +238,7 @@ class Learner:
             cbs: further callbacks and policies, for this fit only.
             reset_opt: start with a fresh optimizer instead of the last fit's.
         """
-        curves = flat_cos(self._lrs(lr), div_final, pct_start)
+        curves = flat_cos(self._lrs(lr, "lr"), div_final, pct_start)
         with self._fitting(n_epoch, curves, wd=wd, cbs=cbs, reset_opt=reset_opt) as args:
             fit_loop(*args)
 
@@ -260,7 +264,7 @@ class Learner:
             cbs: further callbacks and policies, for this fit only.
             reset_opt: start with a fresh optimizer instead of the last fit's.
         """
-        n_epoch, curves = sgdr(n_cycles, cycle_len, self._lrs(lr_max), cycle_mult)
+        n_epoch, curves = sgdr(n_cycles, cycle_len, self._lrs(lr_max, "lr_max"), cycle_mult)
         with self._fitting(n_epoch, curves, wd=wd, cbs=cbs, reset_opt=reset_opt) as args:
             fit_loop(*args)
 
@@ -297,7 +301,7 @@ class Learner:
 
         With ``train_bn``, norm layers of frozen groups go on training.
         """
-        self._frozen = freeze_to(self.model, self.groups, n, self.train_bn)
+        self.frozen = freeze_to(self.model, self.groups, n, self.train_bn)
         self.opt = None
 
     def freeze(self) -> None:
@@ -388,9 +392,10 @@ class Learner:
         Args:
             item: what the data block's items are, such as a path or an image.
         """
-        preds, *_ = self.get_preds(dl=self.dls.test_dl([item], num_workers=0))
+        preds, *_ = self.get_preds(dl=self.dls.test_dl([item]))
         decoded = self.loss_func.decodes(preds)[0]
-        return self.dls.decode_target(decoded), decoded, preds[0]
+        named = self.dls.task.name(decoded) if self.dls.task is not None else decoded
+        return named, decoded, preds[0]
 
     @declared(skip={"self"})
     def tta(
@@ -406,7 +411,7 @@ class Learner:
         """
         plain = dl or self._ordered(ds_idx)
         with self._settled():
-            found = tta_predictions(self._evaluator(), plain, plain.augmented(), n=n, beta=beta)
+            found = tta_predictions(self._evaluator(), plain, as_training(plain), n=n, beta=beta)
         return found.preds, found.targets
 
     @declared(skip={"self"})
@@ -465,18 +470,24 @@ class Learner:
         """Everything the loop needs, ready before step 0 and put away afterwards."""
         given = [*self.cbs, *_listed(cbs)]
         policies, callbacks = sort_out(given, precision=self.precision, device=self.device)
+        call = current_call()
         if self.opt is None or reset_opt or wd is not None:
             self.opt = self._optimizer(wd)
+            if not reset_opt:
+                call.infer("reset_opt", True, "the first fit since the parameter groups were made or frozen")
+        call.infer("optimizer", described(self.opt), "what opt_func comes to")
         if policies.average is None:
             self.average = None
         elif self.average is None:
             self.average = policies.average.start(self.model)
         training = self._training(policies)
         run = training.state(self.opt, self.dls.train, n_epoch, first_epoch=self._epochs, step=self._steps)
-        folder = self._open_run(current_call())
+        folder = self._open_run(call)
         self.recorder.attach(folder)
         shown = [Progress()] if self._bar else []
-        dispatch = Dispatch([*callbacks, self.recorder, *shown], run, folder.events.append)
+        dispatch = Dispatch(
+            [*callbacks, self.recorder, *shown], run, lambda kind, fields: folder.events.append(kind, **fields)
+        )
         with self._settled(), preserved(self.device):
             training.set_modes()
             step = training.step(run, self.dls.train, curves, dispatch.fire)
@@ -490,7 +501,7 @@ class Learner:
         return Training(
             model=self.model,
             groups=self.groups,
-            frozen=self._frozen,
+            frozen=self.frozen,
             loss=self.loss_func,
             metrics=self.metrics,
             policies=policies,
@@ -510,7 +521,7 @@ class Learner:
     def _open_run(self, call: Call) -> RunFolder:
         """The run folder with its recipe, and this fit's entry in it, before anything is trained."""
         recipe = self.recipe
-        recipe.add_fit(call, frozen=self._frozen)
+        recipe.add_fit(call, frozen=self.frozen)
         require_explicit(recipe, self.defaults)
         if self.run is None:
             self.run = RunFolder.create(None if self.run_dir is None else Path(self.run_dir))
@@ -530,12 +541,15 @@ class Learner:
     def _settled(self) -> AbstractContextManager[None]:
         return applied(self.settings)
 
-    def _lrs(self, lr: Lr | None) -> list[float]:
+    def _lrs(self, lr: Lr | None, name: str = "") -> list[float]:
+        """One rate for each group; what the argument ``name`` left open is noted in the recipe."""
+        if name:
+            current_call().settle(name, self.lr, "the Learner's")
         return spread_lrs(self.lr if lr is None else lr, len(self.groups))
 
     def _ordered(self, ds_idx: int) -> AnyLoader:
         """The data in the order of its items, nothing dropped and nothing augmented."""
-        return self.dls.loaders[ds_idx].plain()
+        return as_validation(self.dls.loaders[ds_idx])
 
     def _weights_path(self, file: str | Path) -> Path:
         target = self.path / self.model_dir / file
@@ -563,9 +577,10 @@ def train_recipe(path: str | Path, *, trust_code: bool = False, run_dir: str | P
         raise RecipeError(f"{path} describes {type(learn).__name__}, not a Learner", do="give a run's recipe")
     if run_dir is not None:
         learn.run_dir = run_dir
-    for call, frozen in recipe.fits:
-        learn.freeze_to(frozen)
-        rebuild_fit(learn, call)
+    for index, fit in enumerate(recipe.fits):
+        if fit.frozen != learn.frozen:
+            learn.freeze_to(fit.frozen)
+        rebuild_fit(learn, recipe.fit_call(index), trust_code=trust_code)
     return learn
 
 

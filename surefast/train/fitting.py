@@ -21,7 +21,8 @@ from surefast.task.metric import Metric
 from surefast.train.grains import Buffers
 from surefast.train.policies import Policies
 from surefast.train.predict import Evaluator
-from surefast.train.scheduler import Curve, Scheduler
+from surefast.train.schedule import Curve
+from surefast.train.scheduler import Scheduler
 from surefast.train.state import TrainState
 from surefast.train.step import Step
 
@@ -101,7 +102,7 @@ class Training:
             scheduler=Scheduler(run.optimizer, len(self.groups), curves),
             device=self.device,
             fire=fire,
-            name_samples=train.name_samples,
+            name_samples=lambda ids: _names(train, ids),
             grains=self.grains,
             accumulate=self.policies.accumulate,
             autocast=self.policies.autocast(self.device),
@@ -132,8 +133,14 @@ class Training:
             row = {"train_loss": run.loss_sum / max(run.loss_count, 1)}
             if valid is not None:
                 row |= evaluator.evaluate(valid, self.metrics)
-            row["time"] = time.perf_counter() - started
+            row["seconds"] = time.perf_counter() - started
             run.metrics, run.loss_sum, run.loss_count = row, 0.0, 0
             started = time.perf_counter()
 
         return validate
+
+
+def _names(loader: AnyLoader, ids: npt.NDArray[np.int64]) -> str:
+    """The first samples of a batch by name, for a message."""
+    shown = ", ".join(loader.item_name(int(i)) for i in ids[:4])
+    return shown if len(ids) <= 4 else f"{shown} and {len(ids) - 4} more"

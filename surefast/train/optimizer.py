@@ -405,3 +405,9 @@ def optimizer_facts(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     kind = type(optimizer)
     shared = {k: v for k, v in optimizer.defaults.items() if k not in {"lr", "weight_decay"}}
     return {"class": f"{kind.__module__}.{kind.__qualname__}", **shared, "groups": groups}
+
+
+def described(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What an optimizer comes to, for the recipe: its class and every number it was not told by a group."""
+    plain = {name: value for name, value in optimizer.defaults.items() if name not in {"lr", "params"}}
+    return {"class": type(optimizer).__name__, **plain}

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias, final
+from collections.abc import Mapping, Sequence
+from typing import final
 
 import torch
 from surefast.train.optimizer import set_lr, set_momentum
+from surefast.train.schedule import Curve
 
 from surefast.train.state import TrainState
-
-Curve: TypeAlias = Callable[[float], float | Sequence[float]]
-"""Progress in [0, 1] to a value, or to one value for each parameter group."""
 
 
 @final
