@@ -240,11 +240,6 @@ def test_facts_hold_what_is_in_force():
     assert facts["class"] == "torch.optim.adamw.AdamW"
     assert (facts["betas"], facts["eps"]) == ((0.9, 0.999), 1e-8)
     assert (facts["foreach"], facts["fused"]) == (True, False)
-        (0.9, 0.999),
-        1e-8,
-        True,
-        False,
-    )
     assert facts["groups"][0] == {"group": 0, "params": 108, "lr": 1e-4, "weight_decay": 0.1}
     assert facts["groups"][-1] == {"group": 1, "params": 8 + 16 + 2, "lr": 1e-3, "weight_decay": 0.0}
 
