@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Final
 
 import torch
@@ -27,7 +27,6 @@ _BATCH_EVENTS: Final = PER_BATCH - {Event.before_step, Event.after_step, Event.a
 # Later the batch has been used up.
 
 _version = attrgetter("_version")
-_training = attrgetter("training")
 _requires_grad = attrgetter("requires_grad")
 
 _SIGNALS: Final = tuple(
@@ -72,6 +71,11 @@ class Witness:
         self._names, self._tensors = tuple(named), tuple(named.values())
         modules = dict(self._state.model.named_modules())
         self._module_names, self._modules = tuple(modules), tuple(modules.values())
+        # Asking a module for an attribute costs three times as much as asking its dict. Scripted modules
+        # keep the flag elsewhere.
+        plain = all("training" in vars(module) for module in self._modules)
+        self._flag_holders: tuple[Any, ...] = tuple(map(vars, self._modules)) if plain else self._modules
+        self._flag: Callable[[Any], Any] = itemgetter("training") if plain else attrgetter("training")
 
     def begin(self, event: Event) -> list[Change] | None:
         """Note how things are before the hooks of an event; what the process has changed since the last look.
@@ -118,7 +122,7 @@ class Witness:
             list(map(_version, self._tensors)),
             self._gradients() if event in _GRADIENT_EVENTS else None,
             self._batch() if event in _BATCH_EVENTS else None,
-            list(map(_training, self._modules)),
+            list(map(self._flag, self._flag_holders)),
             list(map(_requires_grad, self._parameters)),
             torch.is_grad_enabled(),
             torch.get_default_dtype(),

@@ -148,6 +148,34 @@ def test_the_same_deeds_without_a_witness_do_change_something(small_run):
     assert not all(map(torch.equal, run.fit().weights, small_run().fit().weights))
 
 
+class OwnFlag(torch.nn.Module):
+    """Keeps its training flag elsewhere than in its dict, as a scripted module does."""
+
+    flag = True
+
+    @property
+    def training(self):
+        return self.flag
+
+    @training.setter
+    def training(self, value):
+        object.__setattr__(self, "flag", value)
+
+    def forward(self, x):
+        return x
+
+
+def test_a_module_that_keeps_its_flag_elsewhere_is_watched_too(small_run):
+    cheats = Cheats(lambda model, run: model[4].eval(), Event.after_batch)
+    run = small_run(cheats)
+    run.state.model.append(OwnFlag())
+    cheats.model = run.state.model
+    run.fit()
+
+    assert [line["field"] for line in run.kinds("callback_change")] == ["modes"]
+    assert run.state.model[4].training
+
+
 def weights(model, run):
     with torch.no_grad():
         model[0].weight.mul_(2)
