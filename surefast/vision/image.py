@@ -99,6 +99,12 @@ def _simplejpeg() -> Any:
         return None
 
 
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    Image.init()  # loads the plugins; some depend on how Pillow was built
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
 @declared()
 class ImageOpener:
     """Opens a path, bytes, PIL image, array or tensor as ``tv_tensors.Image``, uint8 of (C, H, W).
@@ -169,7 +175,8 @@ class ImageOpener:
             self._check_size(header.height, header.width, file)
             if _simplejpeg() is not None and header.components in {1, 3}:
                 return _oriented(self._decode_jpeg(data, file), header.orientation)
-        return self._decode_pillow(data, file)
+            return self._decode_pillow(data, file, header.orientation)
+        return self._decode_pillow(data, file, None)
 
     def _decode_jpeg(self, data: bytes, file: str | None) -> Pixels:
         decode = _simplejpeg().decode_jpeg
@@ -191,12 +198,12 @@ class ImageOpener:
             raise FileError("the JPEG's data is damaged", do=do, file=file, found=cause)
         raise FileError("the JPEG cannot be decoded", do=_SKIP, file=file, found=cause)
 
-    def _decode_pillow(self, data: bytes, file: str | None) -> Pixels:
+    def _decode_pillow(self, data: bytes, file: str | None, orientation: int | None) -> Pixels:
         try:
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=_formats()) as image:
                 self._check_size(image.height, image.width, file)
                 image.load()
-                return self._from_pil(image, file)
+                return self._from_pil(image, file, orientation)
         except UnidentifiedImageError:
             do = "look at the file: " + _SKIP
             raise FileError(_no_image(data), do=do, file=file, found=repr(data[:16])) from None
@@ -211,8 +218,8 @@ class ImageOpener:
             found = f"{type(error).__name__}: {error}"
             raise FileError(what, do=_SKIP, file=file, found=found) from error
 
-    def _from_pil(self, image: Image.Image, file: str | None) -> Pixels:
-        orientation = _pil_orientation(image)
+    def _from_pil(self, image: Image.Image, file: str | None, orientation: int | None = None) -> Pixels:
+        orientation = _pil_orientation(image) if orientation is None else orientation
         if image.mode.startswith("I"):
             return _oriented(self._from_array(_deep_grey(image, file)), orientation)
         if image.mode == "F":

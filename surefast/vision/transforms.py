@@ -76,20 +76,25 @@ class Box:
     width: int
 
 
-def fit_box(height: int, width: int, size: tuple[int, int], at: tuple[float, float], *, cover: bool) -> Box:
-    """The window of the aspect ratio of ``size`` that touches the image on two sides.
+def fit_box(height: int, width: int, size: tuple[int, int], at: tuple[float, float]) -> Box:
+    """The largest window of the aspect ratio of ``size`` in a picture of ``height`` by ``width`` pixels.
 
     Args:
-        height: of the image, in pixels.
-        width: of the image, in pixels.
+        height: of the picture, in pixels.
+        width: of the picture, in pixels.
         size: (height, width) whose aspect ratio the window gets.
         at: where the window lies, vertically and horizontally, each from 0 to 1.
-        cover: True for the smallest window that holds the whole image, False for the largest inside it.
     """
-    scales = height / size[0], width / size[1]
-    scale = max(scales) if cover else min(scales)
+    scale = min(height / size[0], width / size[1])
+    # A hair more, as 7 * (100 / 7) may be below 100.
     inner = max(1, int(scale * size[0] + 1e-6)), max(1, int(scale * size[1] + 1e-6))
     return place_box(height, width, inner, at)
+
+
+def fit_inside(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a picture that is shrunk or enlarged until it just fits into ``size``."""
+    scale = max(height / size[0], width / size[1])
+    return max(1, min(size[0], round(height / scale))), max(1, min(size[1], round(width / scale)))
 
 
 def place_box(height: int, width: int, inner: tuple[int, int], at: tuple[float, float]) -> Box:
@@ -267,11 +272,12 @@ class Resize(PictureTransform):
     ) -> torch.Tensor:
         """The picture in the asked size."""
         height, width = picture.shape[-2:]
-        if self.method != "squish":
-            at = (float(u[0]), float(u[1]))
-            box = fit_box(height, width, self.size, at, cover=self.method == "pad")
-            picture = cut(picture, box, self.pad_mode)
-        return _resized(picture, self.size, self.resamples[mask], exact=mask or not (train and self.fast))
+        at, exact = (float(u[0]), float(u[1])), mask or not (train and self.fast)
+        if self.method == "crop":
+            picture = cut(picture, fit_box(height, width, self.size, at))
+        inner = fit_inside(height, width, self.size) if self.method == "pad" else self.size
+        picture = _resized(picture, inner, self.resamples[mask], exact=exact)
+        return cut(picture, place_box(*inner, self.size, at), self.pad_mode)
 
 
 @final
@@ -334,7 +340,7 @@ class RandomResizedCrop(PictureTransform):
 
     def _middle(self, height: int, width: int) -> Box:
         extra = math.ceil(max(self.size) * self.val_xtra / 8) * 8
-        whole = fit_box(height, width, self.size, (0.5, 0.5), cover=False)
+        whole = fit_box(height, width, self.size, (0.5, 0.5))
         inner = (
             max(1, round(whole.height * self.size[0] / (self.size[0] + extra))),
             max(1, round(whole.width * self.size[1] / (self.size[1] + extra))),
@@ -430,7 +436,7 @@ def as_size(size: Size) -> tuple[int, int]:
     Raises:
         ArgumentError: it is neither.
     """
-    pair = (size, size) if isinstance(size, int) else tuple(size)
+    pair = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
     if len(pair) != 2 or not all(isinstance(side, int) and side > 0 for side in pair):
         raise ArgumentError(
             f"size is {size!r}, expected pixels", do="pass a number such as 224, or (height, width)"
