@@ -11,7 +11,7 @@ import torch
 from surefast.errors import RecipeError, nearest
 from surefast.protocols import NOT_GIVEN
 from surefast.recipe.call import Call
-from surefast.recipe.reference import Array, Member, Opaque, Partial, Reference
+from surefast.recipe.reference import Array, Member, Opaque, Partial, Reference, Same
 from surefast.recipe.value import Value
 
 _WORDS: Final = frozenset({"call", "call_source", "made", "frozen"})
@@ -164,6 +164,7 @@ _READERS: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
     "range": _single("range", _range),
     "path": _single("path", _path),
     "bytes": _single("bytes", bytes.fromhex),
+    "same": _single("same", lambda name: Same(_words(name))),
     "device": _single("device", torch.device),
     "torch": _single("torch", _torch),
     "text": _single("text", _text),

@@ -15,6 +15,7 @@ import functools
 import inspect
 import json
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any, Final, TypeAlias
@@ -32,6 +33,7 @@ from surefast.recipe.reference import (
     Opaque,
     Partial,
     Reference,
+    Same,
     captured,
     is_library,
     live_source,
@@ -58,7 +60,7 @@ MAX_NUMBERS: Final = 256
 _SECRET = re.compile(r"password|passwd|secret|api_?key|access_?key|credential|token$|(^|_)token(_|$)", re.I)
 _SPECIAL_TOKEN = re.compile(r"^(<.*>|\[.*\])$")
 _URL_LOGIN = re.compile(r"(\w+://)[^/@\s:]+(:[^/@\s]*)?@")
-_INERT = (Reference, Opaque, Partial, Array, Member)
+_INERT = (Reference, Opaque, Partial, Array, Member, Same)
 _CLOCK = (datetime.datetime, datetime.date, datetime.time)
 
 
@@ -95,9 +97,16 @@ class Encoder:
         self._seen: dict[int, tuple[object, Opaque]] = {}
         self._inside: list[int] = []
         self._holder = Value(None, "user")
+        self._sources: dict[str, str] = {}
+        self._references: dict[Any, Reference] = {}
 
-    def call(self, call: Call) -> Call:
-        """The record with every value replaced by its snapshot."""
+    def call(self, call: Call, around: Call | None = None) -> Call:
+        """The record with every value replaced by its snapshot.
+
+        Args:
+            call: a live or an inert record.
+            around: the short form that made this call, whose arguments are not told twice.
+        """
         if id(call) in self._inside:
             return Call(call.target, {})
         self._inside.append(id(call))
@@ -106,13 +115,13 @@ class Encoder:
             values = {}
             for name, value in call.values.items():
                 self._holder = value
-                inert = self.snapshot(value.value, name)
+                inert = _same_as(value.value, around) or self.snapshot(value.value, name)
                 values[name] = Value(inert, value.origin, value.why, value.neutral)
-            made = self.call(call.made) if call.made is not None else None
+            made = self.call(call.made, call) if call.made is not None else None
         finally:
             self._inside.pop()
             self._holder = holder
-        return Call(call.target, values, made, call.source or _source_of_target(call))
+        return Call(call.target, values, made, call.source or self._source(call.target))
 
     def snapshot(self, value: Any, name: str = "") -> Any:
         """The inert form of a live value; an inert one comes back as it is.
@@ -138,6 +147,14 @@ class Encoder:
             return self._composite(value)
         finally:
             self._inside.pop()
+
+    def _source(self, target: str) -> str:
+        """The hash of a user's callable; its file is parsed once for each."""
+        if is_library(target):
+            return ""
+        if target not in self._sources:
+            self._sources[target] = _source_of_target(target)
+        return self._sources[target]
 
     def _recorded(self, value: object, record: Call) -> Any:
         if id(record) not in self._inside:
@@ -192,7 +209,9 @@ class Encoder:
         owner = getattr(value, "__self__", None)
         if owner is not None and not inspect.isclass(owner) and not inspect.ismodule(owner):
             return self._opaque(value)  # a bound method: its object cannot be made again by name
-        reference = reference_to(value)
+        if value not in self._references:
+            self._references[value] = reference_to(value)
+        reference = self._references[value]
         around = {} if reference.importable else self.snapshot(captured(value))
         return dataclasses.replace(reference, captures=around) if around else reference
 
@@ -230,11 +249,16 @@ class Encoder:
         return canonical(to_plain(self.snapshot(dict(inside))))
 
 
-def _source_of_target(call: Call) -> str:
-    if is_library(call.target):
-        return ""
-    module, _, name = call.target.partition(":")
-    thing: Any = inspect.sys.modules.get(module)  # type: ignore[attr-defined]
+def _same_as(value: Any, around: Call | None) -> Same | None:
+    record = call_of(value) if around is not None and not inspect.isclass(value) else None
+    if record is None or around is None:
+        return None
+    return next((Same(name) for name, other in around.values.items() if call_of(other.value) is record), None)
+
+
+def _source_of_target(target: str) -> str:
+    module, _, name = target.partition(":")
+    thing: Any = sys.modules.get(module)
     for part in name.split("."):
         thing = getattr(thing, part, None)
     return source_hash(live_source(thing)) if thing is not None else ""
@@ -379,6 +403,8 @@ def _named(value: Any) -> Plain:
             return {"enum": value.target, "member": value.name}
         case Array():
             return {value.library: list(value.numbers), "dtype": value.dtype, "shape": list(value.shape)}
+        case Same():
+            return {"same": value.name}
         case Opaque():
             return {"opaque": value.type, "digest": value.digest}
         case _:

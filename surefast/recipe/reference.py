@@ -87,6 +87,13 @@ class Member:
     name: str
 
 
+@dataclass(frozen=True)
+class Same:
+    """The object that another argument of the call around it holds, told there."""
+
+    name: str
+
+
 def is_importable(target: str) -> bool:
     """Whether ``module:qualname`` can be found by import."""
     module = target.partition(":")[0]
@@ -194,7 +201,7 @@ def module_file(module: str) -> Path | None:
             spec = importlib.machinery.PathFinder.find_spec(part, places)
         if spec is None:
             return None
-    return Path(spec.origin) if spec is not None and spec.origin else None
+    return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
 
 
 def _prefixes(module: str) -> Iterator[str]:
@@ -266,12 +273,15 @@ def _definitions(body: list[ast.stmt]) -> Iterator[Definition]:
 
 
 def captured(function: Callable[..., Any]) -> dict[str, Any]:
-    """What a nested function or lambda takes from around it: name to live value."""
+    """What a nested function or lambda takes from around it, defaults too: name to live value."""
     code = getattr(function, "__code__", None)
     cells = getattr(function, "__closure__", None) or ()
     if not isinstance(code, CodeType):
         return {}
-    found = {}
+    defaults = getattr(function, "__defaults__", None) or ()
+    positional = code.co_varnames[: code.co_argcount]
+    found = dict(zip(positional[len(positional) - len(defaults) :], defaults, strict=True))
+    found |= getattr(function, "__kwdefaults__", None) or {}
     for name, cell in zip(code.co_freevars, cells, strict=True):
         try:
             found[name] = cell.cell_contents

@@ -10,7 +10,9 @@ from __future__ import annotations
 import enum
 import importlib
 import inspect
+import re
 import site
+import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +27,8 @@ _BUILTINS: Final = frozenset({
     "abs", "min", "max", "sum", "round", "sorted",
 })  # fmt: skip
 _OPEN: Final = ("torch.nn", "torch.optim", "torchvision.models", "torchvision.transforms.v2")
+# A recipe describes objects; what writes files or trains is not one of them, declared or not.
+_DEEDS: Final = re.compile(r"save|write|export|eject|remove|delete|fit|fine_tune|lr_find|train_")
 _HOW = "pass trust_code=True (surefast train --trust-code) if you know where this recipe is from"
 
 
@@ -43,7 +47,8 @@ def find_callable(target: str, source: str, *, trust_code: bool) -> Any:
         found = find_own(target)
         if isinstance(found, str):
             raise RecipeError(found, do="mend the name")
-        if target.startswith("surefast.learner:Learner."):  # to save, export or delete is no setting
+        name = target.rpartition(":")[2].rpartition(".")[2]
+        if target.startswith("surefast.learner:Learner.") or _DEEDS.match(name):
             raise RecipeError(f"{target} has no place in a setup", do="remove it, or write it as a [[fit]]")
         return found
     library = _find_library(target, classes_only=not target.startswith("torchvision."))
@@ -128,6 +133,8 @@ def _require_unchanged(reference: Reference) -> None:
     """Refuse what is not local code, or not the code the recipe knows, without importing it."""
     module = reference.target.partition(":")[0]
     file = module_file(module)
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        raise RecipeError(f"{reference.target} would run: Python's own library", do=_HOW)
     if file is None:
         raise RecipeError(
             f"{reference.target} is not found: there is no module {module}",

@@ -55,6 +55,7 @@ _FORMS: dict[str, Any] = {
     "class": lambda plain: _with_hash(_name(plain["class"]), plain.get("source", "")),
     "partial": lambda plain: f"partial({in_words(plain['partial'])}, ...)",
     "opaque": lambda plain: f"a {_name(plain['opaque'])} (digest {plain['digest']})",
+    "same": lambda plain: f"the same as {plain['same']}",
     "enum": lambda plain: f"{_name(plain['enum'])}.{plain['member']}",
     "torch": lambda plain: f"torch.{plain['torch']}",
     "device": lambda plain: plain["device"],
