@@ -6,14 +6,17 @@ This file must not know of batches or workers.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, final
 
 from surefast.data.blocks import Encoder
 from surefast.data.transform import ItemTransform, name_of
 from surefast.errors import DataError, FileError, LabelError, TransformError
+from surefast.keys.generator import seeded
 from surefast.keys.key import DEFAULT_SEED, make_key, sub_key
+from surefast.keys.settings import one_thread
 from surefast.protocols import Sample
 from surefast.task.task import Task
 
@@ -84,7 +87,13 @@ class Samples:
         if not -len(self) <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         index %= len(self)
-        return self.sample(index, make_key(DEFAULT_SEED, "item", 0, index))
+        key = make_key(DEFAULT_SEED, "item", 0, index)
+        with self.guarded():
+            return self.sample(index, key)
+
+    def guarded(self) -> AbstractContextManager[None]:
+        """For drawing samples on the main thread: what foreign transforms do to the process is undone."""
+        return nullcontext() if self.threadable else _alone()
 
     @property
     def threadable(self) -> bool:
@@ -161,7 +170,7 @@ class Samples:
             raise self._failure(error, stage, index) from error
 
     def sample(self, index: int, key: int) -> Sample:
-        """The sample that training sees.
+        """The sample that training sees; on the main thread inside ``guarded()``.
 
         Args:
             index: position in this data set.
@@ -202,6 +211,13 @@ class Samples:
             return self.item_name(index)
         except Exception:  # noqa: BLE001  # the getter itself may be what failed
             return f"item {index}"
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One torch thread, and the global generators put back: saved once a batch, as that is slow."""
+    with one_thread(), seeded(0):
+        yield
 
 
 def _short(text: str, limit: int = 300) -> str:

@@ -139,7 +139,7 @@ def _write_note(note: Path, digest: str) -> None:
 def _damaged(packed: Path, expected: str, found: str) -> FetchError:
     return FetchError(
         f"the archive {packed.name!r} is not what it should be",
-        do="delete it (and the .blake2b file beside it, if a new version is wanted), or pass force_download=True",
+        do="delete it (and the .blake2b file beside it, where a new version is wanted) and fetch it again",
         file=packed,
         expected=expected,
         found=found,

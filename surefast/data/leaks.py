@@ -5,6 +5,7 @@ This file must not know of batches.
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections import defaultdict
@@ -20,6 +21,7 @@ from surefast.data.dataset import Samples
 from surefast.data.transform import ItemTransform, name_of
 from surefast.errors import LeakError, SurefastWarning, TransformError
 from surefast.keys.key import DEFAULT_SEED, make_key, sub_key
+from surefast.protocols import Sample
 
 READ_LIMIT: Final = 20_000
 """Above this many files of equal size the check before training is left out, and says so."""
@@ -147,36 +149,50 @@ def check_repeatable(samples: Samples) -> None:
         TransformError: the two differ; names the getter, opener or transform that does not repeat.
     """
     try:
-        if not same(samples.raw(0), samples.raw(0)):
-            raise _unrepeatable("reading and opening", samples)
-        sample, key = samples.raw(0), make_key(DEFAULT_SEED, "item", 0, 0)
-        for i, transform in enumerate(samples.item_tfms):
-            keys = [sub_key(key, f"{i}:{attempt}") for attempt in range(4)]
-            _check_transform(transform, sample, keys, samples)
-            sample = transform.apply(sample, keys[0], train=samples.train)
+        with samples.guarded():
+            _check_stages(samples)
     except (TransformError, MemoryError):
         raise
     except Exception:  # noqa: BLE001  # a sample that fails is the loader's to report, by on_error
         return
 
 
+def _check_stages(samples: Samples) -> None:
+    sample, key = copy.deepcopy(samples.raw(0)), make_key(DEFAULT_SEED, "item", 0, 0)
+    if not same(sample, samples.raw(0)):
+        raise _unrepeatable("reading and opening", samples)
+    samples.sample(0, key)
+    if not same(sample, samples.raw(0)):
+        raise TransformError(
+            "the transforms change the items of the data set themselves: each epoch starts from what the "
+            "one before left",
+            do="work on a copy: x = x.clone()",
+            file=samples.item_name(0),
+        )
+    for i, transform in enumerate(samples.item_tfms):
+        keys = [sub_key(key, f"{i}:{attempt}") for attempt in range(4)]
+        sample = _check_transform(transform, sample, keys, samples)
+
+
 def _check_transform(
-    transform: ItemTransform, sample: tuple[Any, ...], keys: Sequence[int], samples: Samples
-) -> None:
+    transform: ItemTransform, sample: Sample, keys: Sequence[int], samples: Samples
+) -> Sample:
+    def draw(key: int) -> Sample:
+        return transform.apply(copy.deepcopy(sample), key, train=samples.train)
+
+    first = draw(keys[0])
     if transform.threadable:
-        return
-    first = transform.apply(sample, keys[0], train=samples.train)
-    if not same(first, transform.apply(sample, keys[0], train=samples.train)):
+        return first
+    if not same(first, draw(keys[0])):
         raise _unrepeatable(name_of(transform), samples)
-    if samples.train:
-        return
-    if not all(same(first, transform.apply(sample, key, train=False)) for key in keys[1:]):
+    if not samples.train and not all(same(first, draw(key)) for key in keys[1:]):
         warnings.warn(
             f"{name_of(transform)} is random in validation too, so that a validation item differs from epoch "
             "to epoch. Mark augmentation as such: TrainOnly(...).",
             SurefastWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
+    return first
 
 
 def _unrepeatable(stage: str, samples: Samples) -> TransformError:

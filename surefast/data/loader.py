@@ -27,7 +27,6 @@ from surefast.data.workers import Crew
 from surefast.errors import ArgumentError, EmptyDataError, SurefastWarning
 from surefast.keys.generator import permutation
 from surefast.keys.key import DEFAULT_SEED, make_key
-from surefast.keys.settings import one_thread
 from surefast.recipe.call import current_call, declared
 
 Workers: TypeAlias = Literal["auto", "thread", "process"]
@@ -243,9 +242,7 @@ class Loader:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _build_here(self, job: Job) -> Built:
-        if self.dataset.threadable:
-            return build_batch(self.dataset, job)
-        with one_thread():
+        with self.dataset.guarded():
             return build_batch(self.dataset, job)
 
     def _register(self) -> tuple[Crew, int]:

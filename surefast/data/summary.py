@@ -20,7 +20,9 @@ from surefast.data.device import DeviceStage
 from surefast.data.leaks import check_repeatable
 from surefast.data.transform import name_of
 from surefast.errors import SurefastError
+from surefast.keys.generator import seeded
 from surefast.keys.key import DEFAULT_SEED, make_key
+from surefast.keys.settings import one_thread
 
 if TYPE_CHECKING:
     from surefast.data.block import DataBlock
@@ -96,7 +98,8 @@ def summarise(block: DataBlock, source: Any, bs: int) -> Summary:
     """Walk the stages of a DataBlock; a stage that fails ends the walk and is the last of the list."""
     walk = _Walk()
     try:
-        _walk(block, source, bs, walk)
+        with seeded(0), one_thread():
+            _walk(block, source, bs, walk)
     except _StopError:
         return Summary(walk.stages)
     return Summary(walk.stages)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeAlias, final
 import torch
 
 from surefast.errors import ArgumentError
-from surefast.keys.generator import seeded
+from surefast.keys.generator import seed_all
 from surefast.keys.key import make_key
 from surefast.protocols import Sample
 from surefast.recipe.call import declared
@@ -91,18 +91,18 @@ class ForeignItem(ItemTransform):
         self.whole = is_v2(function)
 
     def apply(self, sample: Sample, key: int, *, train: bool) -> Sample:
-        """The changed sample, with all global generators seeded by ``key`` meanwhile."""
+        """The changed sample. Leaves the global generators as it used them: whoever calls restores them."""
         if self.train_only and not train:
             return sample
         if self.whole:
-            with seeded(key):
-                changed = self.function(*sample)
+            seed_all(key)
+            changed = self.function(*sample)
             return tuple(changed) if isinstance(changed, (tuple, list)) else (changed,)
         return (*(self._one(x, key) for x in sample[: self.n_inp]), *sample[self.n_inp :])
 
     def _one(self, x: Any, key: int) -> Any:
-        with seeded(key):  # once for each input: they get the same draws
-            return self.function(x)
+        seed_all(key)  # once for each input: they get the same draws
+        return self.function(x)
 
     def __repr__(self) -> str:
         return name_of(self.function)
