@@ -76,6 +76,9 @@ class _Ranked(Metric):
             return math.nan
         scores = torch.cat(self._scores).cpu().numpy()
         targets = torch.cat(self._targets).cpu().numpy()
+        ignored: int | None = getattr(self.loss, "ignore_index", None)
+        if ignored is not None and targets.ndim == 1:
+            scores, targets = scores[targets != ignored], targets[targets != ignored]
         if targets.ndim == 1:
             first = 1 if scores.shape[1] == 1 else 0  # one column: the score of class 1
             targets = targets[:, None] == np.arange(first, first + scores.shape[1])
@@ -110,7 +113,7 @@ class RocAucBinary(_Ranked):
                 do="use RocAuc() for several classes, RocAucMulti() for several labels a sample",
             )
         targ = like(pred, targ, "RocAucBinary", "give one target for each score")
-        return _kept_rows(self, pred.reshape(-1, 1), targ.reshape(-1))
+        return pred.reshape(-1, 1), targ.reshape(-1)
 
 
 @declared()
@@ -150,7 +153,7 @@ class RocAuc(_Ranked):
             )
         targ = like(pred[..., 0], targ, "RocAuc", "give one class number for each row of scores")
         scores = pred.float().softmax(-1) if pred.dtype.itemsize < 4 else pred.softmax(-1)
-        return _kept_rows(self, scores.reshape(-1, pred.shape[-1]), targ.reshape(-1))
+        return scores.reshape(-1, pred.shape[-1]), targ.reshape(-1)
 
 
 @declared()
@@ -168,15 +171,6 @@ class RocAucMulti(_Ranked):
     def _taken(self, pred: Tensor, targ: Tensor) -> tuple[Tensor, Tensor]:
         targ = like(pred, targ, "RocAucMulti", "give one target for each output")
         return pred.reshape(-1, pred.shape[-1]), targ.reshape(-1, pred.shape[-1])
-
-
-def _kept_rows(metric: Metric, scores: Tensor, targ: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows whose target the loss does not ignore."""
-    ignored = getattr(metric.loss, "ignore_index", None)
-    if ignored is None:
-        return scores, targ
-    kept = targ != ignored  # reads back the number of rows; only where something is ignored
-    return scores[kept], targ[kept]
 
 
 @declared()

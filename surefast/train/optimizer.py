@@ -1,8 +1,9 @@
 """torch's optimizers with nothing implied: groups, weight decay, freezing, and which kernel runs.
 
 Parameters come in discriminative groups, each with its own learning rate; every group is split once more
-into parameters that decay and those that do not (norms and biases). ``foreach`` kernels are asked for by
-name: they equal the for-loop bit for bit, fused ones do not.
+into parameters that decay and those that do not (norms and biases). The kernels are asked for by name:
+``foreach`` on an accelerator and the loop on a CPU, where it is faster; the two give the same bits. Fused
+kernels give others, and are used only when asked for.
 """
 
 from __future__ import annotations
@@ -30,6 +31,23 @@ Params: TypeAlias = Iterable[Any]
 _NORMS: Final = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
+def kernels_for(params: Iterable[torch.Tensor]) -> dict[str, bool]:
+    """The kernels of an optimizer over these parameters, by torch's argument names."""
+    return {"foreach": any(p.device.type != "cpu" for p in params), "fused": False}
+
+
+def _listed(params: Params) -> tuple[list[Any], list[torch.Tensor]]:
+    """What torch takes, which may be read only once, and all parameters in it."""
+    given: list[Any] = []
+    flat: list[torch.Tensor] = []
+    for entry in params:
+        inner = entry["params"] if isinstance(entry, dict) else [entry]
+        part = [inner] if isinstance(inner, torch.Tensor) else list(inner)
+        given.append({**entry, "params": part} if isinstance(entry, dict) else entry)
+        flat += [p[1] if isinstance(p, tuple) else p for p in part]
+    return given, flat
+
+
 @declared(skip={"params"})
 def AdamW(  # noqa: N802  torch's name
     params: Params,
@@ -52,7 +70,8 @@ def AdamW(  # noqa: N802  torch's name
         weight_decay: share of a weight that is taken away, times the learning rate.
         amsgrad: whether the largest squared mean so far is used.
     """
-    return torch.optim.AdamW(params, lr, betas, eps, weight_decay, amsgrad=amsgrad, foreach=True, fused=False)
+    given, flat = _listed(params)
+    return torch.optim.AdamW(given, lr, betas, eps, weight_decay, amsgrad=amsgrad, **kernels_for(flat))
 
 
 @declared(skip={"params"})
@@ -80,7 +99,8 @@ def Adam(  # noqa: N802  fastai's name
         decouple_wd: True takes it from the weight (AdamW), False adds it to the gradient.
     """
     kind = torch.optim.AdamW if decouple_wd else torch.optim.Adam
-    return kind(params, lr, (mom, sqr_mom), eps, wd, foreach=True, fused=False)
+    given, flat = _listed(params)
+    return kind(given, lr, (mom, sqr_mom), eps, wd, **kernels_for(flat))
 
 
 @declared(skip={"params"})
@@ -95,7 +115,8 @@ def SGD(  # noqa: N802  fastai's name
         mom: momentum; with 0 a schedule of momentum does nothing, and says so.
         wd: weight decay (torch's, coupled; fastai's is decoupled).
     """
-    return torch.optim.SGD(params, lr, mom, weight_decay=wd, foreach=True, fused=False)
+    given, flat = _listed(params)
+    return torch.optim.SGD(given, lr, mom, weight_decay=wd, **kernels_for(flat))
 
 
 # Groups -------------------------------------------------------------------------------------------------
@@ -208,7 +229,8 @@ def _made(opt_func: OptimizerMaker, dicts: list[dict[str, Any]], lr: float) -> t
             "LBFGS calls the model several times a step, which a step here does not allow",
             do="use AdamW or SGD, or a hand-written loop",
         )
-    optimizer = opt_func(dicts, lr=lr, **_kernel_choice(opt_func))
+    params = [p for settings in dicts for p in settings["params"]]
+    optimizer = opt_func(dicts, lr=lr, **_kernel_choice(opt_func, params))
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ArgumentError(
             f"opt_func made a {type(optimizer).__name__}, and a torch.optim.Optimizer was expected",
@@ -217,14 +239,13 @@ def _made(opt_func: OptimizerMaker, dicts: list[dict[str, Any]], lr: float) -> t
     return optimizer
 
 
-def _kernel_choice(opt_func: OptimizerMaker) -> dict[str, bool]:
-    """``foreach`` and ``fused`` said out loud, where the class knows them and the user said nothing."""
+def _kernel_choice(opt_func: OptimizerMaker, params: Iterable[torch.Tensor]) -> dict[str, bool]:
+    """The kernels said out loud, where the class knows them and the user said nothing."""
     given = opt_func.keywords if isinstance(opt_func, functools.partial) else {}
     if "foreach" in given or "fused" in given:
         return {}
     known = inspect.signature(opt_func).parameters
-    choice = {"foreach": True, "fused": False}
-    return {name: value for name, value in choice.items() if name in known}
+    return {name: value for name, value in kernels_for(params).items() if name in known}
 
 
 def _check_groups(groups: Sequence[Sequence[nn.Parameter]], model: nn.Module) -> None:
@@ -407,7 +428,7 @@ def optimizer_facts(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     return {"class": f"{kind.__module__}.{kind.__qualname__}", **shared, "groups": groups}
 
 
-def described(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """What an optimizer comes to, for the recipe: its class and every number it was not told by a group."""
-    plain = {name: value for name, value in optimizer.defaults.items() if name not in {"lr", "params"}}
-    return {"class": type(optimizer).__name__, **plain}
+def described(optimizer: torch.optim.Optimizer) -> str:
+    """What an optimizer comes to, for the recipe: its class with every number that a group may override."""
+    plain = (f"{name}={value}" for name, value in optimizer.defaults.items() if name not in {"lr", "params"})
+    return f"{type(optimizer).__name__}({', '.join(plain)})"

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from surefast.errors import ArgumentError, TaskError, UnknownNameError
 from surefast.task.loss import (
@@ -336,3 +337,22 @@ def test_smoothing_and_a_class_weight_of_zero_are_refused():
 def test_unknown_argument_names_the_nearest():
     with pytest.raises(UnknownNameError, match="write 'label_smoothing'"):
         CrossEntropyLossFlat(label_smothing=0.1)
+
+
+class NoReading(TorchDispatchMode):
+    """Fails at whatever would make a GPU wait for a value."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert "_local_scalar_dense" not in str(func)
+        assert "nll_loss2d" not in str(func)  # no deterministic kernel on CUDA
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("loss", CLASS_LOSSES[:-1], ids=repr)
+def test_pixels_need_no_reading_and_no_2d_kernel(loss):
+    pred, targ = torch.randn(2, 4, 4, CLASSES, requires_grad=True), torch.randint(CLASSES, (2, 4, 4))
+    if getattr(loss, "axis", -1) == 1:
+        pred = pred.movedim(-1, 1)
+    with NoReading():
+        loss.float()(pred, targ).backward()
+        loss.weight(targ)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 import torchmetrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from surefast.errors import ArgumentError, TaskError, UnknownNameError
 from surefast.task.class_metrics import (
@@ -444,3 +445,50 @@ def test_state_needs_no_gradient():
     metric = as_metric(mse)
     metric.update(pred.requires_grad_()[:, 0], targ)
     assert not metric._total.requires_grad
+
+
+class NoReading(TorchDispatchMode):
+    """Fails at whatever would make a GPU wait: reading a value, or a shape that depends on one."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        words = ("_local_scalar_dense", "nonzero", "bincount", "unique", "masked_select", "aten.index.Tensor")
+        assert not any(word in str(func) for word in words), f"{func} reads back from the device"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        accuracy,
+        error_rate,
+        functools.partial(top_k_accuracy, k=2),
+        F1Score(average="macro"),
+        DiceMulti(axis=-1),
+        RocAuc(),
+        Perplexity(),
+        AvgLoss(),
+        lambda pred, targ: (pred.argmax(-1) == targ).float().mean(),
+    ],
+)
+@pytest.mark.parametrize("ignore_index", [None, -100])
+def test_nothing_is_read_back_before_the_value(metric, ignore_index):
+    metric = as_metric(metric, CrossEntropyLossFlat(ignore_index=ignore_index))
+    with NoReading():
+        for _ in range(2):
+            metric.update(*scores())
+    assert math.isfinite(metric.value())
+
+
+@pytest.mark.parametrize("metric", [accuracy_multi, F1ScoreMulti(), RocAucMulti(), mse, mae, rmse, R2Score()])
+def test_nothing_of_numbers_is_read_back_before_the_value(metric):
+    metric = as_metric(metric, BCEWithLogitsLossFlat())
+    with NoReading():
+        metric.update(scores()[0], (scores(seed=1)[0] > 0).float())
+    assert math.isfinite(metric.value())
+
+
+def test_reading_back_would_be_seen():
+    """The twin: the watch fails where a value is read."""
+    metric = as_metric(lambda pred, targ: (pred.argmax(-1) == targ).float().mean().item())
+    with NoReading(), pytest.raises(AssertionError, match="reads back"):
+        metric.update(*scores())

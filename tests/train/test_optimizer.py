@@ -230,16 +230,34 @@ def test_another_decay_gives_other_bits():
 
 def test_kernels_are_said_out_loud_unless_chosen():
     for opt_func in (AdamW, Adam, SGD, torch.optim.AdamW, torch.optim.NAdam):
-        assert made(opt_func).defaults["foreach"] is True
-    assert made(functools.partial(torch.optim.AdamW, foreach=False)).defaults["foreach"] is False
-    assert not made(torch.optim.AdamW).defaults["fused"]
+        assert made(opt_func).defaults["foreach"] is False
+        assert made(opt_func, model=net().to("meta")).defaults["foreach"] is True
+    assert made(functools.partial(torch.optim.AdamW, foreach=True)).defaults["foreach"] is True
+    assert made(torch.optim.AdamW).defaults["fused"] is False
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD])
+def test_foreach_and_loop_give_the_same_bits(kind):
+    first = net()
+    second = copy.deepcopy(first)
+    optimizer = made(functools.partial(kind, foreach=True), model=first, wd_bn_bias=True)
+    reference = kind(second.parameters(), lr=1e-2, foreach=False)
+    assert torch.equal(trained(optimizer, first), trained(reference, second))
+
+
+def test_makers_take_what_torch_takes():
+    model = net()
+    assert len(AdamW(model.parameters()).param_groups) == 1
+    assert len(SGD([{"params": part.parameters()} for part in model], 0.1).param_groups) == 2
+    assert len(Adam(model.named_parameters()).param_groups[0]["params"]) == 10
+    assert len(SGD([{"params": model[1][1].weight}]).param_groups) == 1
 
 
 def test_facts_hold_what_is_in_force():
     facts = optimizer_facts(made(lr=slice(1e-3), wd=0.1))
     assert facts["class"] == "torch.optim.adamw.AdamW"
     assert (facts["betas"], facts["eps"]) == ((0.9, 0.999), 1e-8)
-    assert (facts["foreach"], facts["fused"]) == (True, False)
+    assert (facts["foreach"], facts["fused"]) == (False, False)
     assert facts["groups"][0] == {"group": 0, "params": 108, "lr": 1e-4, "weight_decay": 0.1}
     assert facts["groups"][-1] == {"group": 1, "params": 8 + 16 + 2, "lr": 1e-3, "weight_decay": 0.0}
 
