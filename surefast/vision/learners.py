@@ -29,7 +29,7 @@ _FACTS: Final = ("num_features", "weights_from", "weights_sha256", "weights_igno
 """What the model found out about itself that belongs into the recipe."""
 
 
-@declared(neutral={"run_dir", "path", "model_dir"}, skip={"defaults"})
+@declared(neutral={"run_dir", "path", "model_dir", "weights"}, skip={"defaults"})
 def vision_learner(
     dls: DataLoaders,
     arch: Arch,
@@ -223,6 +223,6 @@ def _normalized(
         call.infer("normalized_by", "nothing", why)
         return dls
     call.infer("normalized_by", "vision_learner", "pretrained weights need pictures as they were trained on")
-    call.infer("mean", stats[0], f"what the weights expect: {call.values['weights_from'].value}")
-    call.infer("std", stats[1], f"what the weights expect: {call.values['weights_from'].value}")
+    call.infer("mean", stats[0], "what the pretrained weights expect")
+    call.infer("std", stats[1], "what the pretrained weights expect")
     return dls.with_batch_tfms([Normalize.from_stats(*stats)])

@@ -154,7 +154,7 @@ class TimmBody(nn.Module):
         return features.permute(0, 3, 1, 2) if self.layout == "nhwc" else features
 
 
-@declared()
+@declared(neutral={"weights"})
 def create_body(
     arch: Arch, n_in: int = 3, pretrained: bool = True, cut: Cut = None, weights: Weights = None
 ) -> nn.Module:
@@ -191,11 +191,12 @@ def create_body(
     call.infer("num_features", shape[1], "seen on a test picture")
     call.infer("pooled", len(shape) == 2, "seen on a test picture")
     for name, value, why in built.facts:
-        call.infer(name, value, why)
+        # Where a file lies cannot change bits; what was in it, the hash, can.
+        call.infer(name, value, why, neutral=name == "weights_from")
     return body
 
 
-@declared()
+@declared(neutral={"weights"})
 def create_vision_model(  # noqa: PLR0913 - fastai's argument list
     arch: Arch,
     n_out: int,
@@ -444,10 +445,18 @@ def _probe(body: nn.Module, n_in: int, side: int) -> Tensor:
     """What a body gives for one grey wedge; statistics and training flags stay as they are."""
     training = {module: module.training for module in body.modules()}
     body.eval()
-    with torch.no_grad():
-        out = body(torch.linspace(-1, 1, side).expand(1, n_in, side, side))
-    for module, flag in training.items():
-        module.training = flag
+    try:
+        with torch.no_grad():
+            out = body(torch.linspace(-1, 1, side).expand(1, n_in, side, side))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ArgumentError(
+            f"the body cannot be run on a picture ({n_in}, {side}, {side})",
+            do="pass cut= a number of children that can run in a row, or a function that gives the body",
+            cause=error,
+        ) from error
+    finally:
+        for module, flag in training.items():
+            module.training = flag
     if not isinstance(out, Tensor) or out.ndim not in {2, 4}:
         found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise ArgumentError(

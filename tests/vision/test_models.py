@@ -204,6 +204,8 @@ def test_an_own_model_is_cut_where_the_user_says(tmp_path):
     assert len(create_body(tv.resnet18, pretrained=False, cut=6)) == 6
     with pytest.raises(ArgumentError, match="the body gives"):
         create_body(plain, pretrained=False, cut=lambda _: nn.Flatten(0))
+    with pytest.raises(ArgumentError, match=r"cannot be run on a picture \(3, 96, 96\)"):
+        create_body(tv.resnet18, pretrained=False, cut=10)
     file = save_state(plain(), tmp_path / "w.safetensors")
     assert facts_of(create_body(plain, weights=file, cut=1)).values["num_features"].value == 4
 
