@@ -105,7 +105,7 @@ class Encoder:
 
         Args:
             call: a live or an inert record.
-            around: the short form that made this call, whose arguments are not told twice.
+            around: the short form that made this call; what it hands on unchanged is not told twice.
         """
         if id(call) in self._inside:
             return Call(call.target, {})
@@ -116,6 +116,8 @@ class Encoder:
             for name, value in call.values.items():
                 self._holder = value
                 inert = _same_as(value.value, around) or self.snapshot(value.value, name)
+                if self._is_handed_on(name, inert, around):
+                    continue
                 values[name] = Value(inert, value.origin, value.why, value.neutral)
             made = self.call(call.made, call) if call.made is not None else None
         finally:
@@ -147,6 +149,15 @@ class Encoder:
             return self._composite(value)
         finally:
             self._inside.pop()
+
+    def _is_handed_on(self, name: str, inert: Any, around: Call | None) -> bool:
+        """Whether the short form around has an argument of this name with this value: told there."""
+        if around is None or name not in around.values:
+            return False
+        if isinstance(inert, Same):
+            return inert.name == name
+        outer = self.snapshot(around.values[name].value, name)
+        return canonical(to_plain(outer)) == canonical(to_plain(inert))
 
     def _source(self, target: str) -> str:
         """The hash of a user's callable; its file is parsed once for each."""

@@ -44,6 +44,8 @@ def table(header: str, values: Mapping[str, Any], *, array: bool = False) -> lis
             below.append((key, value))
         elif isinstance(value, list) and value and len(text) > WIDTH:
             lines += [f"{quoted(key)} = [", *_rows(value), "]"]
+        elif isinstance(value, Mapping) and value.keys() == {"tuple"} and len(text) > WIDTH:
+            lines += [f"{quoted(key)} = {{ tuple = [", *_rows(value["tuple"]), "] }"]
         else:
             lines.append(f"{quoted(key)} = {text}")
     for key, value in below:

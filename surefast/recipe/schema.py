@@ -5,6 +5,7 @@ Only callables of this package are looked at: to read a recipe must not import a
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import importlib
 import inspect
@@ -29,7 +30,7 @@ Problem: typing.TypeAlias = tuple[tuple[str | int, ...], str]
 
 
 def find_own(target: str) -> Callable[..., Any] | str:
-    """A declared callable of this package by ``module:qualname``, or a sentence why there is none."""
+    """A declared callable or dataclass of this package, or a sentence why a recipe may not call it."""
     module, _, name = target.partition(":")
     if module.partition(".")[0] != "surefast":
         return f"{target} is not part of surefast"
@@ -42,7 +43,7 @@ def find_own(target: str) -> Callable[..., Any] | str:
             close = nearest(part, known)
             return f"{module} has no {name!r}" + (f"; write {close!r}" if close else "")
         thing = getattr(thing, part)
-    if not callable(thing) or not is_declared(thing):
+    if not callable(thing) or not (is_declared(thing) or dataclasses.is_dataclass(thing)):
         return f"{target} is not something a recipe may call"
     return typing.cast("Callable[..., Any]", thing)
 
@@ -50,7 +51,7 @@ def find_own(target: str) -> Callable[..., Any] | str:
 def problems_of_call(
     call: Call, path: tuple[str | int, ...], inferred: Callable[[tuple[str | int, ...]], bool]
 ) -> Iterator[Problem]:
-    """What is wrong with the arguments of a call and of the calls in it.
+    """What is wrong with the arguments of a call and of the calls in it; ``made`` is not called again.
 
     Args:
         call: a decoded call.
@@ -65,8 +66,6 @@ def problems_of_call(
             yield from _problems_of_arguments(found, call, path, inferred)
     for name, value in call.values.items():
         yield from _problems_inside(value.value, (*path, argument_key(name)), inferred)
-    if call.made is not None:
-        yield from problems_of_call(call.made, (*path, "made"), inferred)
 
 
 def _problems_inside(

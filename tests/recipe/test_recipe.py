@@ -43,6 +43,7 @@ def from_folder(path, valid_pct=0.2, bs=64):
 class Learn:
     def __init__(self, dls, model=None, lr=1e-3, tfms=(), verbose=True, password=""):
         current_call().infer("n_out", 3, "classes in the data")
+        current_call().infer("data", dls, "for another name")
 
     @declared(skip={"self"})
     def fit(self, n_epoch, lr=None):
@@ -80,11 +81,11 @@ def test_paths_and_origins():
 
 
 def test_what_a_short_form_hands_on_is_told_once():
-    """The data of a short form stand at the short form; underneath is only where to look."""
-    learn = short_learner(from_folder("x"))
-    flat = Recipe(call_of(learn), {}, {}).flat()
-    assert flat["setup.made.dls"].value == {"same": "dls"}
-    assert not any(path.startswith("setup.made.dls.") for path in flat)
+    """What a short form hands on unchanged stands at the short form; underneath is what it adds."""
+    flat = Recipe(call_of(short_learner(from_folder("x"))), {}, {}).flat()
+    assert not any(path.startswith(("setup.made.dls", "setup.made.lr")) for path in flat)
+    assert flat["setup.made.model"].origin == "default"
+    assert flat["setup.made.data"].value == {"same": "dls"}
 
 
 def test_hash_ignores_origin_and_neutral_values():
@@ -165,7 +166,7 @@ def test_show(capsys):
     assert "lr 0.001 default" in out
     assert "inferred: classes in the data" in out
     assert "['[red]']" in out
-    assert "(cannot change bits)" in out
+    assert "default, cannot change bits" in out
 
 
 def test_html_is_escaped():
