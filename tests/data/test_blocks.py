@@ -47,7 +47,9 @@ def test_a_label_never_seen_in_training_is_named_with_its_first_item():
     """The count of items and the ways out are there."""
     with pytest.raises(LabelError) as caught:
         datasets(CategoryBlock, ["tiger", "tiger", "cat", "dog"])
-    assert "the label 'tiger' was never seen in training: 2 of 2 validation items have it" in caught.value.what
+    assert (
+        "the label 'tiger' was never seen in training: 2 of 2 validation items have it" in caught.value.what
+    )
     assert "the first is item 0" in caught.value.what
     assert "stratify" in caught.value.do
     data = datasets(CategoryBlock(add_na=True), ["tiger", None, "cat", "dog"])

@@ -5,8 +5,15 @@ import pytest
 import torch
 
 from surefast.data.loader import Loader, Sources
-from surefast.errors import ArgumentError, CollateError, EmptyDataError, FileError, SurefastWarning, TransformError
 from surefast.data.transform import ItemTransform
+from surefast.errors import (
+    ArgumentError,
+    CollateError,
+    EmptyDataError,
+    FileError,
+    SurefastWarning,
+    TransformError,
+)
 from surefast.recipe.call import call_of
 
 
@@ -52,7 +59,8 @@ def test_batch_size_does_not_change_a_sample(digits, memory_block):
     """The same order and the same samples, cut elsewhere."""
     block = memory_block(Jitter())
     made = [
-        block.dataloaders(digits, bs=bs, device="cpu", drop_last=False, num_workers=0).train for bs in (16, 50)
+        block.dataloaders(digits, bs=bs, device="cpu", drop_last=False, num_workers=0).train
+        for bs in (16, 50)
     ]
     first, second = (torch.cat([b.x[0] for b in loader.batches(1, 0)]) for loader in made)
     assert torch.equal(first, second)
@@ -148,8 +156,7 @@ def test_a_bad_file_is_named(broken, file_block):
     folder, victims = broken
     dls = file_block().dataloaders(folder, bs=20, device="cpu", num_workers=2)
     with pytest.raises(TransformError) as caught:
-        for loader in dls.loaders:
-            list(loader.plain().batches(0, 0))
+        [list(loader.plain().batches(0, 0)) for loader in dls.loaders]
     assert victims[0].name in str(caught.value)
     assert "Opener failed on" in caught.value.what
 
@@ -176,7 +183,8 @@ def test_bad_files_are_replaced_by_others(broken, file_block, bits):
     folder, _ = broken
     block = file_block()
     made = [
-        block.dataloaders(folder, bs=20, device="cpu", num_workers=n, on_error="replace").train for n in (0, 2)
+        block.dataloaders(folder, bs=20, device="cpu", num_workers=n, on_error="replace").train
+        for n in (0, 2)
     ]
     with pytest.warns(SurefastWarning, match="an item was replaced"):
         streams = [bits(loader) for loader in made]
@@ -191,7 +199,9 @@ def test_a_batch_without_a_good_item_stops(broken, file_block):
     folder, _ = broken
     for file in folder.rglob("*.png"):
         file.write_bytes(b"")
-    dls = file_block().dataloaders(folder, bs=20, device="cpu", num_workers=0, on_error="skip", check_leaks=False)
+    dls = file_block().dataloaders(
+        folder, bs=20, device="cpu", num_workers=0, on_error="skip", check_leaks=False
+    )
     with pytest.raises(EmptyDataError, match="every item of batch 0 in epoch 0 failed"):
         next(dls.train.batches(0, 0))
 
@@ -235,8 +245,7 @@ def test_mixed_sizes_name_two_files(digit_folder, file_block, tmp_path):
     Image.open(first).resize((9, 7)).save(first)
     dls = file_block().dataloaders(folder, bs=120, device="cpu", num_workers=0, drop_last=False)
     with pytest.raises(CollateError, match="pictures of different sizes") as caught:
-        for loader in dls.loaders:
-            list(loader.plain().batches(0, 0))
+        [list(loader.plain().batches(0, 0)) for loader in dls.loaders]
     assert first.name in str(caught.value)
     assert "Resize(224)" in caught.value.do
 

@@ -49,7 +49,9 @@ def test_a_v2_transform_changes_image_and_mask_alike():
     sample = (tv_tensors.Image(picture), tv_tensors.Mask(picture.clone()), 3)
     transform = as_item_transforms(v2.RandomHorizontalFlip(0.5))[0]
     done = [transform.apply(sample, key, train=True) for key in range(12)]
-    assert all(image.numpy().tobytes() == mask.numpy().tobytes() and label == 3 for image, mask, label in done)
+    assert all(
+        image.numpy().tobytes() == mask.numpy().tobytes() and label == 3 for image, mask, label in done
+    )
     assert len({image.numpy().tobytes() for image, *_ in done}) == 2
 
 
