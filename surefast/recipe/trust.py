@@ -28,7 +28,9 @@ _BUILTINS: Final = frozenset({
 })  # fmt: skip
 _OPEN: Final = ("torch.nn", "torch.optim", "torchvision.models", "torchvision.transforms.v2")
 # A recipe describes objects; what writes files or trains is not one of them, declared or not.
-_DEEDS: Final = re.compile(r"save|write|export|eject|remove|delete|fit|fine_tune|lr_find|train_")
+_DEEDS: Final = re.compile(
+    r"save|write|append|export|eject|remove|delete|fit|fine_tune|lr_find|train_|run_|main$"
+)
 _HOW = "pass trust_code=True (surefast train --trust-code) if you know where this recipe is from"
 
 
@@ -47,9 +49,7 @@ def find_callable(target: str, source: str, *, trust_code: bool) -> Any:
         found = find_own(target)
         if isinstance(found, str):
             raise RecipeError(found, do="mend the name")
-        name = target.rpartition(":")[2].rpartition(".")[2]
-        if target.startswith("surefast.learner:Learner.") or _DEEDS.match(name):
-            raise RecipeError(f"{target} has no place in a setup", do="remove it, or write it as a [[fit]]")
+        _require_no_deed(target)
         return found
     library = _find_library(target, classes_only=not target.startswith("torchvision."))
     if library is not None:
@@ -100,11 +100,18 @@ def find_member(target: str, name: str) -> Any:
     return kind[name]
 
 
+def _require_no_deed(target: str) -> None:
+    name = target.rpartition(":")[2].rpartition(".")[2]
+    if target.startswith(("surefast.learner:Learner.", "surefast.run.")) or _DEEDS.match(name):
+        raise RecipeError(f"{target} has no place in a setup", do="remove it, or write it as a [[fit]]")
+
+
 def _find_inside(target: str) -> Any:
     """A public function or class that this package defines, declared or not, by reference only."""
     module, _, name = target.partition(":")
     if module_file(module) is None or any(part.startswith("_") for part in name.split(".")):
         raise RecipeError(f"there is no {target}", do="mend the name")
+    _require_no_deed(target)
     found = _walk(importlib.import_module(module), name)
     if found is None or not str(getattr(found, "__module__", "")).startswith("surefast"):
         raise RecipeError(f"{module} has no {name!r}", do="mend the name")

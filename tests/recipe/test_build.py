@@ -170,6 +170,8 @@ def test_changed_local_function_is_not_imported(local_module, capsys):
         ("torchvision.models.resnet:partial", "would run: installed code"),
         ("no_such_module_here:f", "there is no module no_such_module_here"),
         ("surefast.recipe.trust:_import", "there is no surefast.recipe.trust:_import"),
+        ("surefast.run.atomic:sync_folder", "has no place in a setup"),
+        ("surefast.train.weights:save_state", "has no place in a setup"),
         ("surefast.recipe.trust:importlib", "surefast.recipe.trust has no 'importlib'"),
         ("surefast.recipe.trust:Path", "surefast.recipe.trust has no 'Path'"),
     ],
