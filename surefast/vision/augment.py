@@ -14,14 +14,24 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal, TypeAlias, final
 
 import torch
+import torch.nn.functional as F
 
 from surefast.data.transform import BatchTransform
 from surefast.errors import ArgumentError
 from surefast.recipe.call import declared
-from surefast.vision.geometry import Dihedral, Flip, RandomResizedCropGPU, ResizeBatch, Rotate, Warp, Zoom
+from surefast.vision.geometry import Dihedral, Flip, RandomResizedCropGPU, Rotate, Warp, Zoom
 from surefast.vision.lighting import Brightness, Contrast
-from surefast.vision.picture import Tensors, is_image, is_mask, probability, spread, where_changed
-from surefast.vision.transforms import Padding, Resample, Size
+from surefast.vision.picture import (
+    Tensors,
+    as_mask,
+    fresh,
+    is_image,
+    is_mask,
+    probability,
+    spread,
+    where_changed,
+)
+from surefast.vision.transforms import Padding, Resample, Size, as_size
 
 Stats: TypeAlias = tuple[Sequence[float], Sequence[float]]
 
@@ -55,8 +65,12 @@ class IntToFloatTensor(BatchTransform):
         if is_mask(x, xs):
             return x.as_subclass(torch.Tensor).long()
         if isinstance(x, torch.Tensor) and x.ndim == 4 and x.dtype == torch.uint8:
-            return x.as_subclass(torch.Tensor).to(torch.float32).div_(self.div)
+            return fresh(x.shape, x.device).copy_(x.as_subclass(torch.Tensor)).div_(self.div)
         return x
+
+    def fuse(self, other: BatchTransform) -> BatchTransform | None:
+        """One pass over the memory for this and ``Normalize``, with the same operations and bits."""
+        return _ToNormal(self, other) if isinstance(other, Normalize) else None
 
 
 @final
@@ -89,15 +103,16 @@ class Normalize(BatchTransform):
 
     def apply(self, xs: Tensors, u: torch.Tensor) -> Tensors:
         """The tensors with images normalised."""
-        return tuple(self._normalize(x) if is_image(x) else x for x in xs)
+        return tuple(self.shift(x, fresh(x.shape, x.device, x.dtype)) if is_image(x) else x for x in xs)
 
     def decode(self, xs: Tensors) -> Tensors:
         """The tensors with images as they were before."""
         return tuple(self._restore(x) if is_image(x) else x for x in xs)
 
-    def _normalize(self, x: torch.Tensor) -> torch.Tensor:
+    def shift(self, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        """Images (B, C, H, W), normalised into ``out``, which may be the images themselves."""
         mean, std = self._stats(x)
-        return x.sub(mean).div_(std)
+        return torch.sub(x, mean, out=out).div_(std)
 
     def _restore(self, x: torch.Tensor) -> torch.Tensor:
         mean, std = self._stats(x)
@@ -113,6 +128,54 @@ class Normalize(BatchTransform):
             pair = torch.tensor([self.mean, self.std], dtype=torch.float32, device=x.device)
             self._on[x.device] = (pair[0, :, None, None], pair[1, :, None, None])
         return self._on[x.device]
+
+
+@final
+class _ToNormal(BatchTransform):
+    """To float and normalised at once: in place on memory that nobody else has seen."""
+
+    def __init__(self, to_float: IntToFloatTensor, normalize: Normalize) -> None:
+        self.to_float = to_float
+        self.normalize = normalize
+
+    def apply(self, xs: Tensors, u: torch.Tensor) -> Tensors:
+        floats = self.to_float.apply(xs, u)
+        return tuple(
+            # An image that was float before is the caller's.
+            self.normalize.shift(x, x if x is not given else fresh(x.shape, x.device, x.dtype))
+            if is_image(x)
+            else x
+            for x, given in zip(floats, xs, strict=True)
+        )
+
+    def decode(self, xs: Tensors) -> Tensors:
+        return self.normalize.decode(xs)
+
+
+@final
+@declared()
+class ResizeBatch(BatchTransform):
+    """Brings the images and masks of a batch to one size, antialiased; nothing to do where they have it.
+
+    Args:
+        size: side of a square, or (height, width).
+    """
+
+    def __init__(self, size: Size) -> None:
+        self.size = as_size(size)
+
+    def apply(self, xs: Tensors, u: torch.Tensor) -> Tensors:
+        """The tensors with pictures in the asked size."""
+        return tuple(self._resize(x, xs) for x in xs)
+
+    def _resize(self, x: Any, xs: Tensors) -> Any:
+        if is_mask(x, xs) and x.shape[-2:] != self.size:
+            picture = x.as_subclass(torch.Tensor).reshape(x.shape[0], -1, *x.shape[-2:])
+            out = F.interpolate(picture.float(), self.size, mode="nearest-exact")
+            return as_mask(out.to(x.dtype).reshape(*x.shape[:-2], *self.size), x)
+        if is_image(x) and x.shape[-2:] != self.size:
+            return F.interpolate(x, self.size, mode="bilinear", antialias=True)
+        return x
 
 
 @final

@@ -19,7 +19,16 @@ import torch.nn.functional as F
 from surefast.data.transform import BatchTransform
 from surefast.errors import ArgumentError
 from surefast.recipe.call import declared
-from surefast.vision.picture import Tensors, as_mask, is_image, is_mask, probability, spread, where_changed
+from surefast.vision.picture import (
+    Tensors,
+    as_mask,
+    fresh,
+    is_image,
+    is_mask,
+    probability,
+    spread,
+    where_changed,
+)
 from surefast.vision.transforms import Padding, Resample, Size, as_size
 
 
@@ -376,32 +385,6 @@ class RandomResizedCropGPU(SpaceTransform):
         return torch.ones_like(u[:, 0], dtype=torch.bool)
 
 
-@final
-@declared()
-class ResizeBatch(BatchTransform):
-    """Brings the images and masks of a batch to one size, antialiased; nothing to do where they have it.
-
-    Args:
-        size: side of a square, or (height, width).
-    """
-
-    def __init__(self, size: Size) -> None:
-        self.size = as_size(size)
-
-    def apply(self, xs: Tensors, u: torch.Tensor) -> Tensors:
-        """The tensors with pictures in the asked size."""
-        return tuple(self._resize(x, xs) for x in xs)
-
-    def _resize(self, x: Any, xs: Tensors) -> Any:
-        if is_mask(x, xs) and x.shape[-2:] != self.size:
-            picture = x.as_subclass(torch.Tensor).reshape(x.shape[0], -1, *x.shape[-2:])
-            out = F.interpolate(picture.float(), self.size, mode="nearest-exact")
-            return as_mask(out.to(x.dtype).reshape(*x.shape[:-2], *self.size), x)
-        if is_image(x) and x.shape[-2:] != self.size:
-            return F.interpolate(x, self.size, mode="bilinear", antialias=True)
-        return x
-
-
 def rotate_matrix(degrees: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Turns a picture counter-clockwise by ``degrees`` (B,): (B, 3, 3), output to input coordinates."""
     angle = degrees * (math.pi / 180)
@@ -488,10 +471,11 @@ def sampling_grid(matrix: torch.Tensor, size: tuple[int, int], *, align_corners:
     y, x = _centres(height, align_corners, matrix), _centres(width, align_corners, matrix)
     m = matrix[:, :, :, None, None]
     x, y = x[None, None, :], y[None, :, None]
-    depth = m[:, 2, 0] * x + m[:, 2, 1] * y + m[:, 2, 2]
-    across = (m[:, 0, 0] * x + m[:, 0, 1] * y + m[:, 0, 2]) / depth
-    down = (m[:, 1, 0] * x + m[:, 1, 1] * y + m[:, 1, 2]) / depth
-    return torch.stack([across, down], dim=-1)
+    grid = fresh((len(matrix), height, width, 2), matrix.device)
+    depth = m[:, 2, 0] * x + (m[:, 2, 1] * y + m[:, 2, 2])
+    for i in range(2):  # a row and a column are added: one pass over the grid
+        torch.add(m[:, i, 0] * x, m[:, i, 1] * y + m[:, i, 2], out=grid[..., i]).div_(depth)
+    return grid
 
 
 def _centres(count: int, align_corners: bool, like: torch.Tensor) -> torch.Tensor:

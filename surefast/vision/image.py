@@ -174,29 +174,31 @@ class ImageOpener:
                 raise FileError("the JPEG header is cut short or damaged", do=_SKIP, file=file)
             self._check_size(header.height, header.width, file)
             if _simplejpeg() is not None and header.components in {1, 3}:
-                return _oriented(self._decode_jpeg(data, file), header.orientation)
+                pixels = self._decode_jpeg(data, file)
+                if pixels is not None:
+                    return _oriented(pixels, header.orientation)
             return self._decode_pillow(data, file, header.orientation)
         return self._decode_pillow(data, file, None)
 
-    def _decode_jpeg(self, data: bytes, file: str | None) -> Pixels:
+    def _decode_jpeg(self, data: bytes, file: str | None) -> Pixels | None:
         decode = _simplejpeg().decode_jpeg
         colour = "GRAY" if self.mode == "L" else "RGB"
         try:
             return decode(data, colorspace=colour)  # type: ignore[no-any-return]
         except ValueError as error:
             cause = str(error)
-        harmless = "extraneous bytes" in cause and "0xd9" in cause
-        if cause.startswith("Corrupt JPEG data") and (harmless or self.damaged == "warn"):
-            warnings.warn(f"{file or 'an image'}: {cause}", ImageFileWarning, stacklevel=2)
-            return decode(data, colorspace=colour, strict=False)  # type: ignore[no-any-return]
         if cause.startswith("Premature end"):
             raise FileError(
                 "the JPEG is truncated: its data ends too early", do=_SKIP, file=file, found=cause
             )
-        if cause.startswith("Corrupt JPEG data"):
+        if not cause.startswith("Corrupt JPEG data"):
+            return None  # a rare kind of JPEG, such as an unusual subsampling: Pillow reads more of them
+        left_over = "extraneous bytes" in cause and "0xd9" in cause
+        if not left_over and self.damaged == "raise":
             do = _SKIP + ', or accept what could be decoded with damaged="warn"'
             raise FileError("the JPEG's data is damaged", do=do, file=file, found=cause)
-        raise FileError("the JPEG cannot be decoded", do=_SKIP, file=file, found=cause)
+        warnings.warn(f"{file or 'an image'}: {cause}", ImageFileWarning, stacklevel=2)
+        return decode(data, colorspace=colour, strict=False)  # type: ignore[no-any-return]
 
     def _decode_pillow(self, data: bytes, file: str | None, orientation: int | None) -> Pixels:
         try:
@@ -304,23 +306,23 @@ _BARE_MARKERS: Final = frozenset(range(0xD0, 0xD8)) | {0x01}
 
 
 def _jpeg_header(data: bytes) -> _JpegHeader | None:
-    """Walk the segments of a JPEG up to its frame header; None where they make no sense (ITU T.81, B.1)."""
-    at, orientation = 2, 1
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            return None
+    """Walk the segments of a JPEG up to its first scan; None where they make no sense (ITU T.81, B.1)."""
+    at, orientation, frame = 2, 1, None
+    while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF or marker in _BARE_MARKERS:
             at += 1 if marker == 0xFF else 2
             continue
         length = int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker in _FRAME_MARKERS and at + 10 <= len(data):
-            height, width, components = struct.unpack(">HHB", data[at + 5 : at + 10])
+        if marker == 0xDA and frame is not None:
+            height, width, components = frame
             return _JpegHeader(height, width, components, orientation)
-        if marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
-            orientation = _exif_orientation(data[at + 10 : at + 2 + length])
         if length < 2 or marker in {0xD9, 0xDA}:
             return None
+        if marker in _FRAME_MARKERS and length >= 8 and at + 10 <= len(data):
+            frame = struct.unpack(">HHB", data[at + 5 : at + 10])
+        if marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
+            orientation = _exif_orientation(data[at + 10 : at + 2 + length])
         at += 2 + length
     return None
 

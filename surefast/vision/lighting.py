@@ -20,7 +20,7 @@ import torch
 from surefast.data.transform import BatchTransform
 from surefast.errors import ArgumentError
 from surefast.recipe.call import declared
-from surefast.vision.picture import Tensors, is_image, probability, spread, where_changed
+from surefast.vision.picture import Tensors, fresh, is_image, probability, spread, where_changed
 
 _LUMA: Final = (0.299, 0.587, 0.114)
 """What red, green and blue add to grey (ITU-R BT.601)."""
@@ -239,7 +239,9 @@ class Hue(ColourTransform):
 def relight(x: torch.Tensor, light: torch.Tensor) -> torch.Tensor:
     """Images (B, C, H, W) in [0, 1] as sigmoid(a logit(x) + b), for (a, b) in ``light`` (B, 2)."""
     factor, offset = light[:, 0, None, None, None], light[:, 1, None, None, None]
-    return torch.logit(x, _LOGIT_EPS).mul_(factor).add_(offset).sigmoid_()
+    return (
+        torch.logit(x, _LOGIT_EPS, out=fresh(x.shape, x.device, x.dtype)).mul_(factor).add_(offset).sigmoid_()
+    )
 
 
 def recolour(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:

@@ -306,7 +306,7 @@ class ImageDataLoaders:
         path: str | Path,
         csv_fname: str = "labels.csv",
         header: int | Literal["infer"] | None = "infer",
-        delimiter: str | None = None,
+        delimiter: str = ",",
         quoting: Quoting = 0,
         valid_pct: float = 0.2,
         seed: int | None = DEFAULT_SEED,
@@ -459,9 +459,7 @@ def _block_of(label: Any) -> tuple[TransformBlock, str]:
     return CategoryBlock(), "the first label is neither a list nor a float"
 
 
-def _read_csv(
-    file: Path, header: int | Literal["infer"] | None, delimiter: str | None, quoting: Quoting
-) -> Any:
+def _read_csv(file: Path, header: int | Literal["infer"] | None, delimiter: str, quoting: Quoting) -> Any:
     try:
         import pandas as pd
     except ImportError as error:

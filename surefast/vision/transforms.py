@@ -190,9 +190,7 @@ def resize_fast(image: torch.Tensor, size: tuple[int, int], mode: Resample = "bi
     """As ``resize_exact`` by torch's integer kernel, in one thread; values may be one level off."""
     if mode == "nearest":
         return resize_nearest(image, size)
-    # The kernel is fastest where the window is dense in memory with its channels last.
-    dense = image[None].contiguous(memory_format=torch.channels_last)
-    return F.interpolate(dense, size, mode=mode, antialias=True)[0]
+    return F.interpolate(image[None], size, mode=mode, antialias=True)[0].contiguous()
 
 
 class PictureTransform(ItemTransform):

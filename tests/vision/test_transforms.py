@@ -109,7 +109,9 @@ def test_the_input_is_left_as_it_was(transform, photo):
     assert torch.equal(before, photo)
 
 
-@pytest.mark.parametrize("transform", [t for t in ALL if not isinstance(t, (Resize, RandomResizedCrop))], ids=named)
+@pytest.mark.parametrize(
+    "transform", [t for t in ALL if not isinstance(t, (Resize, RandomResizedCrop))], ids=named
+)
 def test_image_and_mask_get_the_same_cut(transform, coordinates):
     """Where nothing is resized, each pixel of the mask is the one of the image."""
     for key in keys(6):
