@@ -20,27 +20,29 @@ from surefast.data.views import as_training, as_validation
 from surefast.errors import ArgumentError, RecipeError, TaskError
 from surefast.keys.generator import preserved, seeded
 from surefast.keys.key import DEFAULT_SEED, make_key
-from surefast.keys.settings import Determinism, Settings, applied
+from surefast.keys.settings import Determinism, Settings, applied, read_variables
 from surefast.recipe.build import build, rebuild_fit
 from surefast.recipe.call import Call, call_of, current_call, declared
 from surefast.recipe.digest import digest
-from surefast.recipe.environment import environment
+from surefast.recipe.environment import DECIDING_VARIABLES, environment
 from surefast.recipe.explicit import require_explicit
 from surefast.recipe.recipe import Recipe, read_recipe
 from surefast.recipe.value import Value
 from surefast.run.folder import RunFolder
 from surefast.task.loss import Loss, as_loss
-from surefast.task.metric import as_metric
+from surefast.task.metric import as_metric, distinct
 from surefast.train.fitting import FitArguments, Training
 from surefast.train.loop import fit as fit_loop
 from surefast.train.lr_find import range_test, untouched
 from surefast.train.lr_suggest import Suggestions, suggest, valley
 from surefast.train.optimizer import (
     AdamW,
-    described,
     freeze_to,
     make_optimizer,
+    optimizer_facts,
+    set_lr,
     spread_lrs,
+    usable_curves,
 )
 from surefast.train.policies import Policies, sort_out
 from surefast.train.precision import PrecisionName
@@ -122,11 +124,11 @@ class Learner:
         self.device = torch.device(device) if device is not None else dls.device
         self.settings = Settings(determinism=determinism, threads=threads or torch.get_num_threads())
         self.loss_func = _loss(loss_func, dls)
-        self.metrics = [as_metric(m, self.loss_func) for m in _listed(metrics)]
+        self.metrics = distinct([as_metric(m, self.loss_func) for m in _listed(metrics)])
         self.cbs: list[Any] = _listed(cbs)
         self.policies, _ = sort_out(self.cbs, precision=precision, device=self.device)
         self.model = _built(model, seed).to(self.device)
-        self.groups = splitter(self.model) if splitter else [list(self.model.parameters())]
+        self.groups = (splitter or trainable_params)(self.model)
         self.opt: torch.optim.Optimizer | None = None
         self.average: AveragedModel | None = None
         self.recorder = Recorder()
@@ -155,7 +157,8 @@ class Learner:
         facts["parameters"] = Value(sum(p.numel() for p in self.model.parameters()), "inferred")
         facts["initial_weights"] = Value(digest(self.model, repr), "inferred")
         with self._settled():  # so that the flags are those of the fits
-            return Recipe(setup, facts, environment())
+            variables = read_variables(DECIDING_VARIABLES)
+            return Recipe(setup, facts, environment(self.device, variables))
 
     def summary(self) -> str:
         """Modules with output shape and number of parameters, for one batch of the training data."""
@@ -181,8 +184,7 @@ class Learner:
             cbs: further callbacks and policies, for this fit only.
             reset_opt: start with a fresh optimizer instead of the last fit's.
         """
-        lrs = self._lrs(lr, "lr")
-        with self._fitting(n_epoch, {"lr": lambda _: lrs}, wd=wd, cbs=cbs, reset_opt=reset_opt) as args:
+        with self._fitting(n_epoch, {}, lrs=self._lrs(lr, "lr"), wd=wd, cbs=cbs, reset_opt=reset_opt) as args:
             fit_loop(*args)
 
     @declared(skip={"self"})
@@ -341,12 +343,12 @@ class Learner:
             stack.enter_context(preserved(self.device))
             stack.enter_context(untouched(self.model))
             training = replace(self._training(policies), average=None)
-            run = training.state(self._optimizer(), self.dls.train, 1)
+            run = training.state(self._optimizer(), self.dls.train, None, 1)
             run.n_batch = num_it
             training.set_modes()
             step = training.step(run, self.dls.train, {"lr": SchedExp(start_lr, end_lr)}, lambda _: None)
             curve = range_test(run, step, self.dls.train, num_it=num_it, stop_div=stop_div)
-        return suggest(curve.lrs, curve.losses, _listed(suggest_funcs), show_plot=show_plot)
+        return suggest(curve.lrs, curve.losses, _listed(suggest_funcs), num_it=num_it, show_plot=show_plot)
 
     # Using what was trained ---------------------------------------------------------------------------
 
@@ -465,7 +467,14 @@ class Learner:
 
     @contextlib.contextmanager
     def _fitting(
-        self, n_epoch: int, curves: Mapping[str, Curve], *, wd: float | None, cbs: Any, reset_opt: bool
+        self,
+        n_epoch: int,
+        curves: Mapping[str, Curve],
+        *,
+        lrs: list[float] | None = None,
+        wd: float | None,
+        cbs: Any,
+        reset_opt: bool,
     ) -> Iterator[FitArguments]:
         """Everything the loop needs, ready before step 0 and put away afterwards."""
         given = [*self.cbs, *_listed(cbs)]
@@ -475,18 +484,27 @@ class Learner:
             self.opt = self._optimizer(wd)
             if not reset_opt:
                 call.infer("reset_opt", True, "the first fit since the parameter groups were made or frozen")
-        call.infer("optimizer", described(self.opt), "what opt_func comes to")
+        for name, value in optimizer_facts(self.opt).items():
+            call.infer(f"optimizer_{name}", value, "what opt_func comes to")
+        curves = usable_curves(self.opt, curves)
+        if lrs is not None:
+            set_lr(self.opt, lrs)
         if policies.average is None:
             self.average = None
         elif self.average is None:
             self.average = policies.average.start(self.model)
         training = self._training(policies)
-        run = training.state(self.opt, self.dls.train, n_epoch, first_epoch=self._epochs, step=self._steps)
+        run = training.state(
+            self.opt, self.dls.train, self.dls.valid, n_epoch, first_epoch=self._epochs, step=self._steps
+        )
         folder = self._open_run(call)
         self.recorder.attach(folder)
         shown = [Progress()] if self._bar else []
         dispatch = Dispatch(
-            [*callbacks, self.recorder, *shown], run, lambda kind, fields: folder.events.append(kind, **fields)
+            [*callbacks, self.recorder, *shown],
+            run,
+            lambda kind, fields: folder.events.append(kind, **fields),
+            strict=self.settings.determinism == "strict",
         )
         with self._settled(), preserved(self.device):
             training.set_modes()
@@ -527,6 +545,7 @@ class Learner:
             self.run = RunFolder.create(None if self.run_dir is None else Path(self.run_dir))
             if self._given_weights:
                 save_state(self.model, self.run.path / "initial.safetensors")
+        recipe.freeze()
         self._recipe = recipe
         self.run.write_text("recipe.toml", recipe.to_toml())
         return self.run
@@ -582,6 +601,11 @@ def train_recipe(path: str | Path, *, trust_code: bool = False, run_dir: str | P
             learn.freeze_to(fit.frozen)
         rebuild_fit(learn, recipe.fit_call(index), trust_code=trust_code)
     return learn
+
+
+def trainable_params(model: nn.Module) -> list[list[nn.Parameter]]:
+    """One group of all parameters that train; what was frozen before stays frozen."""
+    return [[p for p in model.parameters() if p.requires_grad]]
 
 
 def _listed(given: Any) -> list[Any]:

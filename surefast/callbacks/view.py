@@ -157,6 +157,8 @@ class RunView:
         ids.flags.writeable = False
         return ids
 
+    skip_batch: Request | None = _read("_state.skip_batch", "Who asked to leave this batch out, or None.")
+
     @property
     def skipped(self) -> Request | None:
         """Who asked to leave this batch or its step out, and why; None where nobody did."""

@@ -20,6 +20,7 @@ from surefast.data.dataset import Element, Samples
 from surefast.data.foreign import ForeignLoader
 from surefast.data.items import fingerprint
 from surefast.data.loader import Loader, Sources
+from surefast.data.prepared import PreparedLoader
 from surefast.data.transform import Batches, BatchTransform, as_batch_transforms
 from surefast.errors import ArgumentError
 from surefast.keys.key import DEFAULT_SEED
@@ -29,7 +30,7 @@ from surefast.task.task import Task
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-AnyLoader: TypeAlias = Loader | ForeignLoader
+AnyLoader: TypeAlias = Loader | ForeignLoader | PreparedLoader
 
 
 @final
@@ -38,7 +39,7 @@ class DataLoaders:
     """A training and a validation loader.
 
     Args:
-        train: a Loader, or a torch DataLoader.
+        train: a Loader, a torch DataLoader, or a list of ready batches (tuples of tensors).
         valid: a Loader or a torch DataLoader; None where there is nothing to validate on.
         path: the folder that relative names of a program are taken from.
         device: where batches go; None takes what the loaders say.
@@ -48,8 +49,8 @@ class DataLoaders:
 
     def __init__(
         self,
-        train: AnyLoader | DataLoader[Any],
-        valid: AnyLoader | DataLoader[Any] | None = None,
+        train: AnyLoader | DataLoader[Any] | Sequence[Sequence[torch.Tensor]],
+        valid: AnyLoader | DataLoader[Any] | Sequence[Sequence[torch.Tensor]] | None = None,
         *,
         path: str | Path = ".",
         device: str | torch.device | None = None,
@@ -228,6 +229,9 @@ class DataLoaders:
                 digest.update(fingerprint(samples.items).encode())
                 for labels in samples.labels:
                     digest.update(fingerprint(labels).encode() if labels is not None else b"-")
+            elif isinstance(loader, PreparedLoader):
+                for tensor in (t for batch in loader.dataset for t in batch):
+                    digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
             else:
                 digest.update(f"{type(samples).__qualname__}|{loader.n}".encode())
         digest.update(repr(self.vocab).encode())
@@ -277,10 +281,16 @@ class DataLoaders:
 
 
 def _adopt(
-    loader: AnyLoader | DataLoader[Any], *, train: bool, n_inp: int | None, device: str | torch.device | None
+    loader: AnyLoader | DataLoader[Any] | Sequence[Sequence[torch.Tensor]],
+    *,
+    train: bool,
+    n_inp: int | None,
+    device: str | torch.device | None,
 ) -> AnyLoader:
-    if isinstance(loader, (Loader, ForeignLoader)):
+    if isinstance(loader, (Loader, ForeignLoader, PreparedLoader)):
         return loader
+    if isinstance(loader, (list, tuple)):
+        return PreparedLoader(loader, n_inp, train=train, device=device or "cpu")
     if isinstance(loader, DataLoader):
         current_call().infer(
             "train_loader" if train else "valid_loader", "torch DataLoader", "it was passed as it is"
@@ -301,6 +311,14 @@ def _with(
         )
         made.batch_tfms = (*loader.batch_tfms, *more)
         return made
+    if isinstance(loader, PreparedLoader):
+        if more:
+            raise ArgumentError(
+                "ready batches take no batch transforms", do="transform them when they are made"
+            )
+        return PreparedLoader(
+            loader.dataset, loader.n_inp, train=loader.train, device=device or loader.device
+        )
     return Loader(
         loader.dataset,
         loader.bs,

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
+from surefast.data.dataloaders import AnyLoader
 from surefast.data.dataset import Samples
-from surefast.data.foreign import ForeignLoader
 from surefast.data.loader import Loader
 from surefast.errors import ArgumentError
 
 
-def as_validation(loader: Loader | ForeignLoader) -> Loader | ForeignLoader:
+def as_validation(loader: AnyLoader) -> AnyLoader:
     """The same items in their own order, none dropped, with nothing that is for training only."""
     return _view(loader, train=False)
 
 
-def as_training(loader: Loader | ForeignLoader) -> Loader:
+def as_training(loader: AnyLoader) -> Loader:
     """The same items in their own order, none dropped, augmented as in training.
 
     Raises:
         ArgumentError: a torch DataLoader does not say how its items are augmented.
     """
     view = _view(loader, train=True)
-    if isinstance(view, ForeignLoader):
+    if not isinstance(view, Loader):
         raise ArgumentError(
-            "a torch DataLoader does not say what it does in training only",
+            "this loader does not say what it does in training only",
             do="build the data with a DataBlock, or average over your own augmented loaders",
         )
     return view
 
 
-def _view(loader: Loader | ForeignLoader, *, train: bool) -> Loader | ForeignLoader:
-    if isinstance(loader, ForeignLoader):
+def _view(loader: AnyLoader, *, train: bool) -> AnyLoader:
+    if not isinstance(loader, Loader):
         return loader
     samples = loader.dataset
     if samples.train != train:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 
@@ -47,7 +47,7 @@ class Settings:
             torch.set_num_threads(self.threads)
         torch.use_deterministic_algorithms(strict, warn_only=self.determinism == "warn")
         # Filling memory costs time and hides nothing here: results never depend on uninitialised memory.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        _memory().fill_uninitialized_memory = False
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.allow_tf32 = self.tf32
         torch.backends.cuda.matmul.allow_tf32 = self.tf32
@@ -106,7 +106,7 @@ def read_flags() -> Flags:
         torch.get_num_threads(),
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
-        torch.utils.deterministic.fill_uninitialized_memory,
+        _memory().fill_uninitialized_memory,
         torch.backends.cudnn.benchmark,
         torch.backends.cudnn.allow_tf32,
         torch.backends.cuda.matmul.allow_tf32,
@@ -118,7 +118,7 @@ def write_flags(flags: Flags) -> None:
     if torch.get_num_threads() != flags.threads:
         torch.set_num_threads(flags.threads)
     torch.use_deterministic_algorithms(flags.deterministic, warn_only=flags.warn_only)
-    torch.utils.deterministic.fill_uninitialized_memory = flags.fill
+    _memory().fill_uninitialized_memory = flags.fill
     torch.backends.cudnn.benchmark = flags.benchmark
     torch.backends.cudnn.allow_tf32 = flags.cudnn_tf32
     torch.backends.cuda.matmul.allow_tf32 = flags.matmul_tf32
@@ -127,3 +127,8 @@ def write_flags(flags: Flags) -> None:
 def read_variables(names: Iterable[str]) -> dict[str, str]:
     """The environment variables among ``names`` that are set; they are read here and nowhere else."""
     return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _memory() -> Any:
+    # Its one attribute is a property that torch adds at run time, which no type checker sees.
+    return torch.utils.deterministic

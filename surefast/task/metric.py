@@ -385,3 +385,16 @@ def _as_metric(x: object) -> Metric:
         f"metrics={x!r} is no metric",
         do="pass a function such as accuracy, an object such as F1Score(), or one of torchmetrics",
     )
+
+
+def distinct(metrics: list[Metric]) -> list[Metric]:
+    """The metrics, none of which has the name of another: a row of history holds one number a name.
+
+    Raises:
+        ArgumentError: names both.
+    """
+    names = [metric.name for metric in metrics]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ArgumentError(f"two metrics are called {twice!r}", do="leave one of them out")
+    return metrics

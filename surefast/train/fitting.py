@@ -7,18 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, final
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from surefast.callbacks.dispatch import Dispatch
-from surefast.data.dataloaders import AnyLoader
-from surefast.train.optimizer import frozen_norms_eval
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from surefast.callbacks.dispatch import Dispatch
 from surefast.callbacks.event import Event
+from surefast.data.dataloaders import AnyLoader
 from surefast.errors import ArgumentError
 from surefast.task.loss import Loss
 from surefast.task.metric import Metric
 from surefast.train.grains import Buffers
+from surefast.train.optimizer import frozen_norms_eval
 from surefast.train.policies import Policies
 from surefast.train.predict import Evaluator
 from surefast.train.schedule import Curve
@@ -55,6 +57,7 @@ class Training:
         self,
         optimizer: torch.optim.Optimizer,
         train: AnyLoader,
+        valid: AnyLoader | None,
         n_epoch: int,
         *,
         first_epoch: int = 0,
@@ -63,8 +66,10 @@ class Training:
         """The state of a fit that is about to begin."""
         if n_epoch < 1:
             raise ArgumentError(f"n_epoch={n_epoch} trains nothing", do="use 1 or more")
-        directions = {"train_loss": False, "valid_loss": False}
-        directions |= {m.name: m.higher_is_better for m in self.metrics if m.higher_is_better is not None}
+        directions: dict[str, bool | None] = {"train_loss": False}
+        if valid is not None:
+            directions["valid_loss"] = False
+            directions |= {m.name: m.higher_is_better for m in self.metrics}
         groups = optimizer.param_groups
         return TrainState(
             self.model,
@@ -98,8 +103,8 @@ class Training:
             loss=self.loss,
             optimizer=run.optimizer,
             params=[p for p in self.model.parameters() if p.requires_grad],
-            buffers=Buffers(self.model),
-            scheduler=Scheduler(run.optimizer, len(self.groups), curves),
+            buffers=Buffers(self.model) if any(True for _ in self.model.buffers()) else None,
+            scheduler=Scheduler(run.optimizer, len(self.groups), curves) if curves else None,
             device=self.device,
             fire=fire,
             name_samples=lambda ids: _names(train, ids),

@@ -20,11 +20,12 @@ from surefast.errors import ArgumentError, DeterminismError
 Grads = list[torch.Tensor | None]
 
 
-def windows(batches: Iterable[Batch], accumulate: int) -> Iterator[Batch]:
+def windows(batches: Iterable[Batch], accumulate: int) -> Iterable[Batch]:
     """Join every ``accumulate`` loader batches into one global batch; the last may be shorter."""
-    if accumulate == 1:
-        yield from batches
-        return
+    return batches if accumulate == 1 else _joined(batches, accumulate)
+
+
+def _joined(batches: Iterable[Batch], accumulate: int) -> Iterator[Batch]:
     window: list[Batch] = []
     for batch in batches:
         window.append(batch)

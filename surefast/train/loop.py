@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from surefast.data.dataloaders import AnyLoader
-
 from surefast.callbacks.dispatch import Dispatch
 from surefast.callbacks.event import Event
+from surefast.data.dataloaders import AnyLoader
 from surefast.train.grains import windows
 from surefast.train.state import TrainState
 from surefast.train.step import Step
@@ -29,7 +28,7 @@ def fit(
     error: BaseException | None = None
     try:  # noqa: PLR1702  # a fit is one picture: epochs, batches, teardown
         fire(Event.before_fit)
-        while run.epoch < run.n_epoch and run.stop is None:
+        while run.epoch < run.n_epoch and not run.asked_to_stop():
             fire(Event.before_epoch)
             run.training = True
             fire(Event.before_train)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from surefast.data.dataloaders import AnyLoader
 from torch import nn
 
 from surefast.data.batch import Batch
+from surefast.data.dataloaders import AnyLoader
 from surefast.errors import NonFiniteError
 from surefast.train.grains import windows
 from surefast.train.state import TrainState

@@ -426,9 +426,3 @@ def optimizer_facts(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     kind = type(optimizer)
     shared = {k: v for k, v in optimizer.defaults.items() if k not in {"lr", "weight_decay"}}
     return {"class": f"{kind.__module__}.{kind.__qualname__}", **shared, "groups": groups}
-
-
-def described(optimizer: torch.optim.Optimizer) -> str:
-    """What an optimizer comes to, for the recipe: its class with every number that a group may override."""
-    plain = (f"{name}={value}" for name, value in optimizer.defaults.items() if name not in {"lr", "params"})
-    return f"{type(optimizer).__name__}({', '.join(plain)})"

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from surefast.data.dataloaders import AnyLoader
 from torch import nn
 
 from surefast.data.batch import Batch
+from surefast.data.dataloaders import AnyLoader
 from surefast.errors import ArgumentError, EmptyDataError
 from surefast.task.loss import Loss
 from surefast.task.metric import Metric
@@ -63,16 +63,16 @@ class Evaluator:
         """
         for metric in metrics:
             metric.reset()
-        total = weights = None
+        total: Any = 0.0
+        weights: Any = 0
         for batch, output in self.outputs(loader):
             if not batch.y:
                 raise ArgumentError("the loader has no targets", do="use get_preds for data without labels")
             weight = self.loss.weight(*batch.y)
-            part = self.loss(output, *batch.y).double() * weight
-            total, weights = (part, weight) if total is None else (total + part, weights + weight)
+            total = total + self.loss(output, *batch.y).double() * weight
+            weights = weights + weight
             for metric in metrics:
                 metric.update(output, *batch.y)
-        assert total is not None
         row = {"valid_loss": float(total / weights)}
         row.update((metric.name, metric.value()) for metric in metrics)
         return row

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import final
 
 import torch
+
 from surefast.train.optimizer import set_lr, set_momentum
 from surefast.train.schedule import Curve
-
 from surefast.train.state import TrainState
 
 

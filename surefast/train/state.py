@@ -71,12 +71,16 @@ class TrainState:
     metrics: dict[str, float] = field(default_factory=dict)
     """Last row of the history: train_loss, valid_loss and the metrics by name."""
 
-    directions: dict[str, bool] = field(default_factory=dict)
+    directions: dict[str, bool | None] = field(default_factory=dict)
     """For each column with a direction, whether higher is better."""
 
     skip_batch: Request | None = None
     skip_step: Request | None = None
     stop: Request | None = None
+
+    def asked_to_stop(self) -> bool:
+        """Whether an actor asked to end the fit."""
+        return self.stop is not None
 
     @property
     def lr(self) -> float:

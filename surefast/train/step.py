@@ -44,8 +44,12 @@ class Step:
     params: list[torch.nn.Parameter]
     """The parameters that train, in the order of the model."""
 
-    buffers: Buffers
-    scheduler: Scheduler
+    buffers: Buffers | None
+    """The buffers of the model, or None where it has none."""
+
+    scheduler: Scheduler | None
+    """What moves learning rate and momentum, or None where they stay."""
+
     device: torch.device
     fire: Callable[[Event], None]
     name_samples: Callable[[Any], str]
@@ -64,22 +68,25 @@ class Step:
     def update(self, run: TrainState, batch: Batch) -> None:
         """Train on one global batch, or leave everything as it was and raise."""
         run.xb, run.yb, run.batch_ids = batch.x, batch.y, batch.ids
-        self.scheduler.apply(run)
+        if self.scheduler is not None:
+            self.scheduler.apply(run)
         self.fire(Event.before_batch)
         if run.skip_batch is None:
-            self.buffers.save()
+            if self.buffers is not None:
+                self.buffers.save()
             try:
-                cuts = bounds(len(batch.ids), self.grains * self.accumulate)
-                if len(cuts) == 1:
+                if self.grains * self.accumulate == 1:
                     self._grain(run, run.xb, run.yb, 0)
                 else:
-                    self._all_grains(run, cuts, len(batch.ids))
+                    self._all_grains(run, len(batch.ids))
                 norm = self._check(run)
             except BaseException:
-                self.buffers.restore()
+                if self.buffers is not None:
+                    self.buffers.restore()
                 self._drop_gradients()
                 raise
             self._apply(run, norm)
+            assert run.loss_value is not None
             run.loss_sum += run.loss_value * len(batch.ids)
             run.loss_count += len(batch.ids)
         self.fire(Event.after_batch)
@@ -107,13 +114,13 @@ class Step:
         self.fire(Event.before_backward)
         loss.backward()
 
-    def _all_grains(self, run: TrainState, cuts: list[tuple[int, int]], length: int) -> None:
+    def _all_grains(self, run: TrainState, length: int) -> None:
         """Every grain from the same start; gradients, losses and buffers summed by the same tree."""
         xb, yb = run.xb, run.yb
         grads, floats, integers = TreeSum(), TreeSum(), []
         losses, weights = TreeSum(), TreeSum()
-        for v, (start, end) in enumerate(cuts):
-            if v:
+        for v, (start, end) in enumerate(bounds(length, self.grains * self.accumulate)):
+            if v and self.buffers is not None:
                 self.buffers.restore()
             grain_y = part(yb, start, end, length)
             weight = torch.as_tensor(self.loss.weight(*grain_y), device=self.device)
@@ -122,9 +129,10 @@ class Step:
             losses.add([run.loss.detach() * weight])
             weights.add([weight])
             grads.add([p.grad for p in self.params])
-            leaf, left = self.buffers.leaf(end - start)
-            floats.add(leaf)
-            integers.append(left)
+            if self.buffers is not None:
+                leaf, left = self.buffers.leaf(end - start)
+                floats.add(leaf)
+                integers.append(left)
             self._drop_gradients()
         (total_weight,) = weights.total()
         (total_loss,) = losses.total()
@@ -132,7 +140,8 @@ class Step:
         assert total_loss is not None
         for p, grad in zip(self.params, grads.total(), strict=True):
             p.grad = None if grad is None else grad.div_(total_weight)
-        self.buffers.combine(floats.total(), length, integers)
+        if self.buffers is not None:
+            self.buffers.combine(floats.total(), length, integers)
         run.loss = total_loss / total_weight
 
     def _check(self, run: TrainState) -> torch.Tensor:
@@ -201,10 +210,11 @@ def _total_norm(grads: list[torch.Tensor], device: torch.device) -> torch.Tensor
     """L2 norm of all gradients as one scalar tensor, without a read."""
     if not grads:
         return torch.zeros((), device=device)
-    if any(g.dtype != grads[0].dtype or g.device != grads[0].device for g in grads):
+    if len({g.dtype for g in grads}) > 1:
         return torch.nn.utils.get_total_norm(grads)
     # The same arithmetic as get_total_norm, without its grouping: half the time on a small model.
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    return norm
 
 
 def _has_non_finite(tensors: tuple[Any, ...]) -> bool:

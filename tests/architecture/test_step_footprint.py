@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
 import surefast
 from surefast.data.dataloaders import DataLoaders
@@ -57,7 +56,7 @@ class Marked(nn.Module):
 def test_one_step_opens_few_files_and_functions():
     """With recorder and progress on: at most 5 frames above backward, 8 files, 30 functions, 100 calls."""
     x, y = torch.randn(64, 4), torch.randint(0, 2, (64,))
-    data = DataLoader(TensorDataset(x, y), batch_size=8)
+    data = [(x[i : i + 8], y[i : i + 8]) for i in range(0, 64, 8)]
     learn = Learner(DataLoaders(data, data), Marked(), loss_func=nn.CrossEntropyLoss())
     footprint = Footprint()
     before = sys.getprofile()
