@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -17,12 +18,13 @@ from surefast.callbacks.dispatch import Dispatch
 from surefast.callbacks.observers import Progress, Recorder
 from surefast.data.dataloaders import AnyLoader, DataLoaders
 from surefast.data.views import as_training, as_validation
-from surefast.errors import ArgumentError, RecipeError, TaskError
+from surefast.errors import ArgumentError, RecipeError, SurefastWarning, TaskError
 from surefast.keys.generator import preserved, seeded
 from surefast.keys.key import DEFAULT_SEED, make_key
 from surefast.keys.settings import Determinism, Settings, applied, read_variables
 from surefast.recipe.build import build, rebuild_fit
 from surefast.recipe.call import Call, call_of, current_call, declared
+from surefast.recipe.diff import diff
 from surefast.recipe.digest import digest
 from surefast.recipe.environment import DECIDING_VARIABLES, environment
 from surefast.recipe.explicit import require_explicit
@@ -580,7 +582,7 @@ class Learner:
 
 
 def train_recipe(path: str | Path, *, trust_code: bool = False, run_dir: str | Path | None = None) -> Learner:
-    """Train again from a recipe file alone.
+    """Train again from a recipe file alone; where the new recipe differs, a warning says in what.
 
     Args:
         path: ``recipe.toml`` or a run folder.
@@ -588,7 +590,7 @@ def train_recipe(path: str | Path, *, trust_code: bool = False, run_dir: str | P
         run_dir: where the new run's folder goes.
 
     Raises:
-        RecipeError: the recipe cannot be read or rebuilt, or what was rebuilt is not what it says.
+        RecipeError: the recipe cannot be read or rebuilt.
     """
     recipe = read_recipe(path)
     learn = build(recipe, trust_code=trust_code)
@@ -600,6 +602,13 @@ def train_recipe(path: str | Path, *, trust_code: bool = False, run_dir: str | P
         if fit.frozen != learn.frozen:
             learn.freeze_to(fit.frozen)
         rebuild_fit(learn, recipe.fit_call(index), trust_code=trust_code)
+    differences = diff(recipe, learn.recipe)
+    if any(d.can_change_bits for d in differences):
+        warnings.warn(
+            f"what was trained differs from {path} in values that can change bits:\n{differences}",
+            SurefastWarning,
+            stacklevel=2,
+        )
     return learn
 
 

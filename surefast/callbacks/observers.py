@@ -65,7 +65,7 @@ class Recorder(Observer):
 
     def after_batch(self, run: RunView) -> None:
         """Keep the numbers of a step and write its line; a batch that was skipped is no step."""
-        if run.skip_batch is not None:
+        if run.batch_skipped is not None:
             return
         step, loss, grad_norm, lrs = run.step, run.loss_value, run.grad_norm, run.lrs
         self.steps.append(step)

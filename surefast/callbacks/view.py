@@ -157,7 +157,7 @@ class RunView:
         ids.flags.writeable = False
         return ids
 
-    skip_batch: Request | None = _read("_state.skip_batch", "Who asked to leave this batch out, or None.")
+    batch_skipped: Request | None = _read("_state.skip_batch", "Who asked to leave this batch out, or None.")
 
     @property
     def skipped(self) -> Request | None:

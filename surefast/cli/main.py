@@ -115,7 +115,7 @@ def train(
     from surefast.learner import train_recipe
 
     learn = train_recipe(find_recipe(recipe), trust_code=trust_code, run_dir=run_dir)
-    print(f"run     : {learn.run.path}")
+    print(f"run     : {learn.run.path}" if learn.run else "the recipe holds no fit, so nothing was trained")
 
 
 @app.command(epilog="Example: surefast explain runs/ID")

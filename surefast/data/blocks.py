@@ -15,7 +15,7 @@ from typing import Any, Final, final
 import torch
 
 from surefast.data.transform import Batches, Items
-from surefast.errors import ArgumentError, LabelError, SurefastWarning
+from surefast.errors import ArgumentError, LabelError, SurefastWarning, nearest
 from surefast.recipe.call import declared
 from surefast.task.loss import BCEWithLogitsLossFlat, CrossEntropyLossFlat, MSELossFlat
 from surefast.task.task import Task
@@ -152,16 +152,16 @@ class CategoryEncoding(Encoding):
                 f"the {len(values)} training items have {what}",
                 do="check the label function; for numbers use RegressionBlock()",
             )
-        return CategoryEncoder(vocab, add_na=self.add_na)
+        return CategoryEncoder(vocab, add_na=self.add_na, given=self.vocab is not None)
 
 
 @final
 class CategoryEncoder(Encoder):
     """A class to its position."""
 
-    def __init__(self, vocab: tuple[str, ...], *, add_na: bool) -> None:
+    def __init__(self, vocab: tuple[str, ...], *, add_na: bool, given: bool = False) -> None:
         self.vocab = (NA, *vocab) if add_na else vocab
-        self.add_na = add_na
+        self.add_na, self.given = add_na, given
         self.position = {name: i for i, name in enumerate(self.vocab)}
         self.task = Task(
             kind="category", loss=CrossEntropyLossFlat(), n_out=len(self.vocab), vocab=self.vocab
@@ -173,7 +173,7 @@ class CategoryEncoder(Encoder):
             raise LabelError(
                 "an item has no label", do="drop it, or use CategoryBlock(add_na=True)", found=value
             )
-        return _position(value, self.position, add_na=self.add_na)
+        return _position(value, self.position, add_na=self.add_na, given=self.given)
 
     def decode(self, element: Any) -> str:
         """The name of the class."""
@@ -190,7 +190,9 @@ class MultiCategoryEncoding(Encoding):
     def fit(self, values: Sequence[Any]) -> Encoder:
         """The classes that these lists of labels name."""
         if self.vocab is not None:
-            return MultiCategoryEncoder(_names(self.vocab), encoded=self.encoded, add_na=self.add_na)
+            return MultiCategoryEncoder(
+                _names(self.vocab), encoded=self.encoded, add_na=self.add_na, given=True
+            )
         labels = [label for value in values for label in _several(value)]
         if not labels:
             raise LabelError(
@@ -203,9 +205,9 @@ class MultiCategoryEncoding(Encoding):
 class MultiCategoryEncoder(Encoder):
     """Classes to a vector of 0 and 1."""
 
-    def __init__(self, vocab: tuple[str, ...], *, encoded: bool, add_na: bool) -> None:
+    def __init__(self, vocab: tuple[str, ...], *, encoded: bool, add_na: bool, given: bool = False) -> None:
         self.vocab = (NA, *vocab) if add_na else vocab
-        self.encoded, self.add_na = encoded, add_na
+        self.encoded, self.add_na, self.given = encoded, add_na, given
         self.position = {name: i for i, name in enumerate(self.vocab)}
         self.task = Task(
             kind="multicategory", loss=BCEWithLogitsLossFlat(), n_out=len(self.vocab), vocab=self.vocab
@@ -223,7 +225,7 @@ class MultiCategoryEncoder(Encoder):
             return hot
         hot = torch.zeros(len(self.vocab))
         for label in _several(value):
-            hot[_position(label, self.position, add_na=self.add_na)] = 1.0
+            hot[_position(label, self.position, add_na=self.add_na, given=self.given)] = 1.0
         return hot
 
     def decode(self, element: Any) -> tuple[str, ...]:
@@ -323,13 +325,17 @@ def _names(vocab: Sequence[Any]) -> tuple[str, ...]:
     return names
 
 
-def _position(value: Any, position: dict[str, int], *, add_na: bool) -> int:
+def _position(value: Any, position: dict[str, int], *, add_na: bool, given: bool) -> int:
     found = position.get(str(value))
     if found is not None:
         return found
     if add_na:
         return 0
-    raise LabelError(f"the label {str(value)!r} was never seen in training", do="", found=value)
+    if given:
+        close = nearest(str(value), position)
+        do = f"write {close!r}, or add it to vocab" if close else "add it to vocab, or drop such items"
+        raise LabelError(f"the label {str(value)!r} is not in the vocabulary", do=do)
+    raise LabelError(f"the label {str(value)!r} was never seen in training")
 
 
 def _several(value: Any) -> list[Any]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sys
 import tarfile
 import tempfile
 import urllib.error
 import urllib.request
 import zipfile
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 from urllib.parse import urlsplit
 
 from surefast.data.urls import PUBLISHED
@@ -97,7 +98,7 @@ def _download(url: str, target: Path, timeout: float) -> None:
     part = target.with_name(f"{target.name}.part")
     try:
         with urllib.request.urlopen(url, timeout=timeout) as answer, part.open("wb") as file:  # noqa: S310
-            shutil.copyfileobj(answer, file, _MIB)
+            _copy(answer, file, target.name)
     except (urllib.error.URLError, OSError) as error:
         part.unlink(missing_ok=True)
         raise FetchError(
@@ -107,6 +108,19 @@ def _download(url: str, target: Path, timeout: float) -> None:
             file=target,
         ) from error
     part.replace(target)
+
+
+def _copy(answer: Any, file: BinaryIO, name: str) -> None:
+    """With a bar on a terminal: some archives take minutes."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    total = int(answer.headers.get("Content-Length") or 0) or None
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(name, total=total)
+        while part := answer.read(_MIB):
+            file.write(part)
+            progress.advance(task, len(part))
 
 
 def _verify(packed: Path, url: str) -> None:

@@ -79,6 +79,8 @@ def check_leaks(train: Samples, valid: Samples, *, refuse: bool) -> None:
     Raises:
         LeakError: there are such files and ``refuse`` is set.
     """
+    if train.path(0) is None:  # no files; reading every item would load the whole data set
+        return
     paths = [[samples.path(i) for i in range(len(samples))] for samples in (train, valid)]
     try:
         leaks = find_leaks(paths[0], paths[1], limit=None if refuse else READ_LIMIT)

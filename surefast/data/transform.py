@@ -236,7 +236,8 @@ def name_of(thing: object) -> str:
     """How messages name a transform, a function or a class."""
     if isinstance(thing, (ForeignItem, ForeignBatch)):
         return name_of(thing.function)
-    return str(getattr(thing, "__qualname__", type(thing).__qualname__))
+    name = str(getattr(thing, "__qualname__", type(thing).__qualname__))
+    return name.rpartition("<locals>.")[2]
 
 
 def _listed(given: Any) -> list[Any]:

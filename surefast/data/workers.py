@@ -104,7 +104,13 @@ class _State:
         self.closing = False
 
     def register(self, samples: Samples) -> int:
-        payload = cloudpickle.dumps(samples, protocol=5)
+        try:
+            payload = cloudpickle.dumps(samples, protocol=5)
+        except Exception as error:
+            raise WorkerError(
+                f"the data set cannot be sent to a data process: {type(error).__name__}: {error}",
+                do="let transforms and getters hold no open files, locks or sockets, or use num_workers=0",
+            ) from error
         with self.lock:
             self.numbers += 1
             self.payloads[self.numbers] = payload
@@ -162,7 +168,11 @@ class _State:
         stream = process.popen.stdout
         assert stream is not None
         while parts := read(stream):  # type: ignore[arg-type]  # unbuffered, as asked for
-            kind, number, content = decode(parts)
+            try:
+                kind, number, content = decode(parts)
+            except Exception:  # noqa: BLE001  # what cannot be read is lost with its process
+                process.popen.kill()
+                break
             if kind == "ready":
                 continue
             with self.lock:

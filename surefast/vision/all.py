@@ -272,6 +272,7 @@ __all__ = [
     "TrainTestSplitter",
     "TransformBlock",
     "URLs",
+    "UnknownNameError",
     "Warp",
     "Zoom",
     "accuracy",

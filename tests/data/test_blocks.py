@@ -57,6 +57,15 @@ def test_a_label_never_seen_in_training_is_named_with_its_first_item():
     assert [data.valid[i][1] for i in range(2)] == [0, 0]
 
 
+def test_a_label_outside_a_given_vocabulary_is_answered():
+    """With the nearest one in it."""
+    with pytest.raises(LabelError, match="'cats' is not in the vocabulary: 1 of 2 training") as caught:
+        datasets(CategoryBlock(vocab=["cat", "dog"]), ["cat", "dog", "cats", "dog"])
+    assert caught.value.do == "write 'cat', or add it to vocab"
+    with pytest.raises(LabelError, match="'x' is not in the vocabulary"):
+        datasets(MultiCategoryBlock(vocab=["cat", "dog"]), [["cat"], ["dog"], ["x"], []])
+
+
 def test_missing_labels_and_a_single_class_are_refused():
     """With what to do instead."""
     with pytest.raises(LabelError, match="an item has no label: 1 of 3 training items have it"):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -249,6 +250,15 @@ def test_no_process_outlives_its_parent(way, tmp_path):
         assert children
         assert wait_until(lambda: not any(map(alive, children)), 10)
         program.wait(20)
+
+
+def test_what_cannot_be_sent_is_an_error(digits, memory_block):
+    """Before any process is started."""
+    lock = threading.Lock()
+    dls = memory_block(lambda x: (x, lock)[0]).dataloaders(digits, num_workers=1, device="cpu")
+    with pytest.raises(WorkerError, match="cannot be sent to a data process: TypeError") as caught:
+        next(dls.train.batches(0, 0))
+    assert "num_workers=0" in caught.value.do
 
 
 def test_messages_keep_tensors_whole_and_out_of_the_pickle():
