@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from surefast.data.block import DataBlock
     from surefast.data.dataloaders import DataLoaders
     from surefast.errors import SurefastError
-    from surefast.learner import Learner, train_recipe
+    from surefast.learner import Learner
     from surefast.recipe.recipe import Recipe
+    from surefast.replay import train_recipe
 
 __version__ = "0.1.0"
 
@@ -29,7 +30,7 @@ _HOMES = {
     "Observer": "surefast.callbacks.contract",
     "Recipe": "surefast.recipe.recipe",
     "SurefastError": "surefast.errors",
-    "train_recipe": "surefast.learner",
+    "train_recipe": "surefast.replay",
 }
 
 __all__ = [

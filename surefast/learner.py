@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -18,20 +17,16 @@ from surefast.callbacks.dispatch import Dispatch
 from surefast.callbacks.observers import Progress, Recorder
 from surefast.data.dataloaders import AnyLoader, DataLoaders
 from surefast.data.views import as_training, as_validation
-from surefast.errors import ArgumentError, RecipeError, SurefastWarning, TaskError
-from surefast.keys.generator import preserved, seeded
-from surefast.keys.key import DEFAULT_SEED, make_key
+from surefast.keys.generator import preserved
+from surefast.keys.key import DEFAULT_SEED
 from surefast.keys.settings import Determinism, Settings, applied, read_variables
-from surefast.recipe.build import build, rebuild_fit
 from surefast.recipe.call import Call, call_of, current_call, declared
-from surefast.recipe.diff import diff
 from surefast.recipe.digest import digest
 from surefast.recipe.environment import DECIDING_VARIABLES, environment
 from surefast.recipe.explicit import require_explicit
-from surefast.recipe.recipe import Recipe, read_recipe
+from surefast.recipe.recipe import Recipe
 from surefast.recipe.value import Value
 from surefast.run.folder import RunFolder
-from surefast.task.loss import Loss, as_loss
 from surefast.task.metric import as_metric, distinct
 from surefast.train.fitting import FitArguments, Training
 from surefast.train.loop import fit as fit_loop
@@ -46,6 +41,7 @@ from surefast.train.optimizer import (
     spread_lrs,
     usable_curves,
 )
+from surefast.train.parts import choose_loss, listed, make_model, trainable_params
 from surefast.train.policies import Policies, sort_out
 from surefast.train.precision import PrecisionName
 from surefast.train.predict import Evaluator, tta_predictions
@@ -125,11 +121,11 @@ class Learner:
         self.path, self.model_dir = Path(path if path is not None else dls.path), Path(model_dir)
         self.device = torch.device(device) if device is not None else dls.device
         self.settings = Settings(determinism=determinism, threads=threads or torch.get_num_threads())
-        self.loss_func = _loss(loss_func, dls)
-        self.metrics = distinct([as_metric(m, self.loss_func) for m in _listed(metrics)])
-        self.cbs: list[Any] = _listed(cbs)
+        self.loss_func = choose_loss(loss_func, dls)
+        self.metrics = distinct([as_metric(m, self.loss_func) for m in listed(metrics)])
+        self.cbs: list[Any] = listed(cbs)
         self.policies, _ = sort_out(self.cbs, precision=precision, device=self.device)
-        self.model = _built(model, seed).to(self.device)
+        self.model = make_model(model, seed).to(self.device)
         self.groups = (splitter or trainable_params)(self.model)
         self.opt: torch.optim.Optimizer | None = None
         self.average: AveragedModel | None = None
@@ -210,10 +206,10 @@ class Learner:
             div: the first learning rate is ``lr_max / div``.
             div_final: the last one is ``lr_max / div_final``.
             pct_start: share of the fit in which the rate rises.
-            wd: weight decay; by default the Learner's.
+            wd: see ``fit``.
             moms: momentum at start, top and end; by default the Learner's.
-            cbs: further callbacks and policies, for this fit only.
-            reset_opt: start with a fresh optimizer instead of the last fit's.
+            cbs: see ``fit``.
+            reset_opt: see ``fit``.
         """
         current_call().settle("moms", self.moms, "the Learner's")
         curves = one_cycle(self._lrs(lr_max, "lr_max"), div, div_final, pct_start, moms or self.moms)
@@ -238,9 +234,9 @@ class Learner:
             lr: the flat learning rate.
             div_final: the last rate is ``lr / div_final``.
             pct_start: share of the fit at the flat rate.
-            wd: weight decay; by default the Learner's.
-            cbs: further callbacks and policies, for this fit only.
-            reset_opt: start with a fresh optimizer instead of the last fit's.
+            wd: see ``fit``.
+            cbs: see ``fit``.
+            reset_opt: see ``fit``.
         """
         curves = flat_cos(self._lrs(lr, "lr"), div_final, pct_start)
         with self._fitting(n_epoch, curves, wd=wd, cbs=cbs, reset_opt=reset_opt) as args:
@@ -264,9 +260,9 @@ class Learner:
             cycle_len: epochs of the first one.
             lr_max: learning rate at the start of each cycle.
             cycle_mult: each cycle is so many times longer than the one before.
-            wd: weight decay; by default the Learner's.
-            cbs: further callbacks and policies, for this fit only.
-            reset_opt: start with a fresh optimizer instead of the last fit's.
+            wd: see ``fit``.
+            cbs: see ``fit``.
+            reset_opt: see ``fit``.
         """
         n_epoch, curves = sgdr(n_cycles, cycle_len, self._lrs(lr_max, "lr_max"), cycle_mult)
         with self._fitting(n_epoch, curves, wd=wd, cbs=cbs, reset_opt=reset_opt) as args:
@@ -350,7 +346,7 @@ class Learner:
             training.set_modes()
             step = training.step(run, self.dls.train, {"lr": SchedExp(start_lr, end_lr)}, lambda _: None)
             curve = range_test(run, step, self.dls.train, num_it=num_it, stop_div=stop_div)
-        return suggest(curve.lrs, curve.losses, _listed(suggest_funcs), num_it=num_it, show_plot=show_plot)
+        return suggest(curve.lrs, curve.losses, listed(suggest_funcs), num_it=num_it, show_plot=show_plot)
 
     # Using what was trained ---------------------------------------------------------------------------
 
@@ -396,10 +392,9 @@ class Learner:
         Args:
             item: what the data block's items are, such as a path or an image.
         """
-        preds, *_ = self.get_preds(dl=self.dls.test_dl([item]))
+        preds, *_ = self.get_preds(dl=self.dls.test_dl([item], num_workers=0))
         decoded = self.loss_func.decodes(preds)[0]
-        named = self.dls.task.name(decoded) if self.dls.task is not None else decoded
-        return named, decoded, preds[0]
+        return self.dls.decode_target(decoded), decoded, preds[0]
 
     @declared(skip={"self"})
     def tta(
@@ -479,7 +474,7 @@ class Learner:
         reset_opt: bool,
     ) -> Iterator[FitArguments]:
         """Everything the loop needs, ready before step 0 and put away afterwards."""
-        given = [*self.cbs, *_listed(cbs)]
+        given = [*self.cbs, *listed(cbs)]
         policies, callbacks = sort_out(given, precision=self.precision, device=self.device)
         call = current_call()
         if self.opt is None or reset_opt or wd is not None:
@@ -579,68 +574,3 @@ class Learner:
             if target.suffix in {".safetensors", ".pth", ".pt"}
             else target.with_name(target.name + ".safetensors")
         )
-
-
-def train_recipe(path: str | Path, *, trust_code: bool = False, run_dir: str | Path | None = None) -> Learner:
-    """Train again from a recipe file alone; where the new recipe differs, a warning says in what.
-
-    Args:
-        path: ``recipe.toml`` or a run folder.
-        trust_code: run user functions the recipe names even where their source has changed.
-        run_dir: where the new run's folder goes.
-
-    Raises:
-        RecipeError: the recipe cannot be read or rebuilt.
-    """
-    recipe = read_recipe(path)
-    learn = build(recipe, trust_code=trust_code)
-    if not isinstance(learn, Learner):
-        raise RecipeError(f"{path} describes {type(learn).__name__}, not a Learner", do="give a run's recipe")
-    if run_dir is not None:
-        learn.run_dir = run_dir
-    for index, fit in enumerate(recipe.fits):
-        if fit.frozen != learn.frozen:
-            learn.freeze_to(fit.frozen)
-        rebuild_fit(learn, recipe.fit_call(index), trust_code=trust_code)
-    differences = diff(recipe, learn.recipe)
-    if any(d.can_change_bits for d in differences):
-        warnings.warn(
-            f"what was trained differs from {path} in values that can change bits:\n{differences}",
-            SurefastWarning,
-            stacklevel=2,
-        )
-    return learn
-
-
-def trainable_params(model: nn.Module) -> list[list[nn.Parameter]]:
-    """One group of all parameters that train; what was frozen before stays frozen."""
-    return [[p for p in model.parameters() if p.requires_grad]]
-
-
-def _listed(given: Any) -> list[Any]:
-    if given is None:
-        return []
-    return list(given) if isinstance(given, (list, tuple)) else [given]
-
-
-def _loss(loss_func: Callable[..., Any] | None, dls: DataLoaders) -> Loss:
-    if loss_func is not None:
-        return as_loss(loss_func)
-    if dls.task is None:
-        raise TaskError(
-            "there is no loss: the data has no target block that brings one", do="pass loss_func="
-        )
-    return dls.task.loss
-
-
-def _built(model: nn.Module | Callable[[], nn.Module], seed: int) -> nn.Module:
-    if isinstance(model, nn.Module):
-        return model
-    with seeded(make_key(seed, "init")):
-        made = model()
-    if not isinstance(made, nn.Module):
-        raise ArgumentError(
-            f"model= made a {type(made).__name__}",
-            do="pass a torch.nn.Module, or a function without arguments that returns one",
-        )
-    return made

@@ -112,7 +112,7 @@ def train(
     A recipe that names your own functions needs --trust-code; without it the command stops and says
     which functions those are, and whether they have changed.
     """
-    from surefast.learner import train_recipe
+    from surefast.replay import train_recipe
 
     learn = train_recipe(find_recipe(recipe), trust_code=trust_code, run_dir=run_dir)
     print(f"run     : {learn.run.path}" if learn.run else "the recipe holds no fit, so nothing was trained")

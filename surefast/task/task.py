@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
-
-from torch import Tensor
+from typing import Literal, TypeAlias
 
 from surefast.task.loss import Loss
 
@@ -27,11 +25,3 @@ class Task:
 
     vocab: tuple[str, ...] = ()
     """What the output positions stand for; empty for regression."""
-
-    def name(self, decision: Tensor) -> Any:
-        """What a decoded prediction of one sample stands for: a class, a list of classes, or numbers."""
-        if self.kind == "category":
-            return self.vocab[int(decision)]
-        if self.kind == "multicategory":
-            return [name for name, chosen in zip(self.vocab, decision.tolist(), strict=True) if chosen]
-        return decision.tolist()

@@ -1,0 +1,61 @@
+"""The parts a Learner is made of, from what a user gave: model, loss, groups, lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from surefast.data.dataloaders import DataLoaders
+from surefast.errors import ArgumentError, TaskError
+from surefast.keys.generator import seeded
+from surefast.keys.key import make_key
+from surefast.task.loss import Loss, as_loss
+
+
+def make_model(model: nn.Module | Callable[[], nn.Module], seed: int) -> nn.Module:
+    """The module itself, or what a function without arguments makes under the ``init`` key.
+
+    Raises:
+        ArgumentError: it is, or makes, something else.
+    """
+    if isinstance(model, nn.Module):
+        return model
+    made: object = model
+    if callable(model):
+        with seeded(make_key(seed, "init")):
+            made = model()
+    if not isinstance(made, nn.Module):
+        raise ArgumentError(
+            f"model= is or makes a {type(made).__name__}",
+            do="pass a torch.nn.Module, or a function without arguments that returns one",
+        )
+    return made
+
+
+def choose_loss(loss_func: Callable[..., Any] | None, dls: DataLoaders) -> Loss:
+    """The user's loss, or the one that the target block brought.
+
+    Raises:
+        TaskError: there is neither.
+    """
+    if loss_func is not None:
+        return as_loss(loss_func)
+    if dls.task is None:
+        raise TaskError(
+            "there is no loss: the data has no target block that brings one", do="pass loss_func="
+        )
+    return dls.task.loss
+
+
+def trainable_params(model: nn.Module) -> list[list[nn.Parameter]]:
+    """One group of all parameters that train; what was frozen before stays frozen."""
+    return [[p for p in model.parameters() if p.requires_grad]]
+
+
+def listed(given: Any) -> list[Any]:
+    """None, one thing or several as a list."""
+    if given is None:
+        return []
+    return list(given) if isinstance(given, (list, tuple)) else [given]
