@@ -29,6 +29,7 @@ from surefast.recipe.value import Value
 from surefast.run.folder import RunFolder
 from surefast.task.metric import as_metric, distinct
 from surefast.train.fitting import FitArguments, Training
+from surefast.train.grains import checked_grains
 from surefast.train.loop import fit as fit_loop
 from surefast.train.lr_find import range_test, untouched
 from surefast.train.lr_suggest import Suggestions, suggest, valley
@@ -116,7 +117,8 @@ class Learner:
     ) -> None:
         call = current_call()
         self.dls, self.opt_func, self.lr, self.wd, self.moms = dls, opt_func, lr, wd, moms
-        self.wd_bn_bias, self.train_bn, self.seed, self.grains = wd_bn_bias, train_bn, seed, grains
+        self.wd_bn_bias, self.train_bn, self.seed = wd_bn_bias, train_bn, seed
+        self.grains = checked_grains(grains)
         self.defaults, self.run_dir, self.precision = defaults, run_dir, precision
         self.path, self.model_dir = Path(path if path is not None else dls.path), Path(model_dir)
         self.device = torch.device(device) if device is not None else dls.device
@@ -433,7 +435,7 @@ class Learner:
         """Write the weights to ``path/model_dir/file.safetensors`` and return that path.
 
         Args:
-            file: a name without suffix, or an absolute path.
+            file: a name, or a path that ends in ``.safetensors``.
         """
         target = self._weights_path(file)
         save_state(self.model, target)
@@ -444,7 +446,7 @@ class Learner:
         """Read weights that ``save`` wrote, or any safetensors or weights-only ``.pth`` file.
 
         Args:
-            file: a name without suffix, or an absolute path.
+            file: a name, or a path with its ending.
             strict: whether every weight of the model must be in the file, and no other.
         """
         fit_state(self.model, load_state(self._weights_path(file)), strict=strict)
@@ -568,9 +570,7 @@ class Learner:
         return as_validation(self.dls.loaders[ds_idx])
 
     def _weights_path(self, file: str | Path) -> Path:
-        target = self.path / self.model_dir / file
-        return (
-            target
-            if target.suffix in {".safetensors", ".pth", ".pt"}
-            else target.with_name(target.name + ".safetensors")
-        )
+        """A file with an ending is a path; a plain name is a file of ``path/model_dir``."""
+        if Path(file).suffix in {".safetensors", ".pth", ".pt"}:
+            return Path(file)
+        return self.path / self.model_dir / f"{file}.safetensors"

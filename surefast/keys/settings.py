@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from surefast.errors import DeterminismError
+from surefast.errors import ArgumentError, DeterminismError
 
 Determinism: TypeAlias = Literal["strict", "warn", "off"]
 
@@ -31,6 +31,14 @@ class Settings:
 
     tf32: bool = False
     """Whether convolutions and matrix products may round to TF32 on a CUDA card."""
+
+    def __post_init__(self) -> None:
+        if self.determinism not in {"strict", "warn", "off"}:
+            raise ArgumentError(
+                f"determinism={self.determinism!r} is not known", do='use "strict", "warn" or "off"'
+            )
+        if self.threads < 1:
+            raise ArgumentError(f"threads={self.threads}: a process has at least one", do="use 1 or more")
 
     def apply(self) -> None:
         """Make the process hold these settings."""

@@ -20,6 +20,13 @@ from surefast.errors import ArgumentError, DeterminismError
 Grads = list[torch.Tensor | None]
 
 
+def checked_grains(grains: int) -> int:
+    """The number of grains of a batch, which must be a whole number from 1 on."""
+    if not isinstance(grains, int) or grains < 1:
+        raise ArgumentError(f"grains={grains!r} cuts nothing", do="use 1 or more; 1 computes a batch at once")
+    return grains
+
+
 def windows(batches: Iterable[Batch], accumulate: int) -> Iterable[Batch]:
     """Join every ``accumulate`` loader batches into one global batch; the last may be shorter."""
     return batches if accumulate == 1 else _joined(batches, accumulate)
