@@ -297,7 +297,7 @@ def _adopt(
         )
         return ForeignLoader(loader, train=train, n_inp=n_inp, device=device)
     raise ArgumentError(
-        f"DataLoaders takes loaders, not a {type(loader).__name__}",
+        f"DataLoaders takes loaders, and got: {type(loader).__name__}",
         do="make them with DataBlock(...).dataloaders(source), or pass torch DataLoaders",
     )
 

@@ -5,7 +5,7 @@ This file must not know of blocks or workers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, final
 
 import numpy as np
@@ -97,12 +97,6 @@ class ForeignLoader:
         """The place of a sample in its batch's order; a foreign loader knows no files."""
         return f"item {index}"
 
-    def name_samples(self, ids: Iterable[int]) -> str:
-        """The places of a few samples in the order of the epoch."""
-        places = [int(i) for i in ids]
-        more = f", and {len(places) - 4} more" if len(places) > 4 else ""
-        return "samples " + ", ".join(map(str, places[:4])) + f"{more} in the order of the epoch"
-
     def plain(self) -> ForeignLoader:
         """A loader over the same data in its order, nothing dropped; what the data set augments stays."""
         old = self.loader
@@ -118,10 +112,6 @@ class ForeignLoader:
         made = ForeignLoader(plain, n_inp=self.n_inp, device=self.device)
         made.batch_tfms = self.batch_tfms
         return made
-
-    def augmented(self) -> ForeignLoader:
-        """The same as ``plain``: a foreign data set does not say what in it is augmentation."""
-        return self.plain()
 
     def batches(
         self, seed: int, epoch: int, start: int = 0, device: str | torch.device | None = None

@@ -12,7 +12,7 @@ import os
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal, TypeAlias, final
 
@@ -165,11 +165,6 @@ class Loader:
     def item_name(self, index: int) -> str:
         """The file of a sample, or its place in the items."""
         return self.dataset.item_name(index)
-
-    def name_samples(self, ids: Iterable[int]) -> str:
-        """The names of a few samples, for a message."""
-        names = [self.item_name(int(i)) for i in ids]
-        return ", ".join(names[:4]) + (f", and {len(names) - 4} more" if len(names) > 4 else "")
 
     def plain(self) -> Loader:
         """A loader over the same items in their order, nothing dropped and nothing augmented."""

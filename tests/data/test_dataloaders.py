@@ -12,6 +12,7 @@ from surefast.data.dataloaders import DataLoaders
 from surefast.data.foreign import ForeignLoader
 from surefast.data.label import ColReader
 from surefast.data.transform import BatchTransform
+from surefast.data.views import as_training, as_validation
 from surefast.errors import ArgumentError, EmptyDataError, UnknownNameError
 from surefast.recipe.call import call_of
 
@@ -73,11 +74,26 @@ def test_a_batch_is_decoded_for_people(dls):
 
 
 def test_plain_and_augmented_loaders(dls):
-    """In the order of the items, nothing dropped."""
-    plain = dls.train.plain()
+    """In the order of the items, nothing dropped; torch's own are put in order as well."""
+    plain = as_validation(dls.train)
     assert [b.ids.tolist() for b in plain.batches(0, 5)][-1][-1] == 239
-    assert (plain.train, dls.train.augmented().train) == (False, True)
-    assert dls.train.name_samples(np.arange(6)) == "item 0, item 1, item 2, item 3, and 2 more"
+    assert (plain.train, as_training(dls.train).train) == (False, True)
+
+
+def test_ready_batches_are_a_loader():
+    """A list of tuples of tensors; there is nothing to transform and nothing to draw."""
+    batches = [(torch.ones(3, 2), torch.zeros(3)), (torch.ones(2, 2), torch.zeros(2))]
+    dls = DataLoaders(batches, batches, device="cpu")
+    assert [b.ids.tolist() for b in dls.train.batches(0, 0)] == [[0, 1, 2], [3, 4]]
+    assert as_validation(dls.valid) is dls.valid
+    with pytest.raises(ArgumentError, match="does not say what it does in training only"):
+        as_training(dls.train)
+    with pytest.raises(ArgumentError, match="ready batches take no batch transforms"):
+        dls.with_batch_tfms(Halve)
+    with pytest.raises(ArgumentError, match="the first one is a int"):
+        DataLoaders([1, 2])
+    with pytest.raises(EmptyDataError, match="there is no batch in the list"):
+        DataLoaders([])
 
 
 def test_a_test_set_is_prepared_like_validation(digits, dls):
@@ -191,14 +207,14 @@ def test_what_torch_loaders_cannot_do_is_an_error(foreign):
         _ = dls.c
     with pytest.raises(ArgumentError, match="test_dl needs to know how an item is opened"):
         dls.test_dl([1])
-    with pytest.raises(ArgumentError, match="DataLoaders takes loaders, not a list"):
-        DataLoaders([1, 2])
+    with pytest.raises(ArgumentError, match="DataLoaders takes loaders, and got: int"):
+        DataLoaders(7)
     empty = DataLoader(TensorDataset(torch.zeros(3)), batch_size=5, drop_last=True)
     with pytest.raises(EmptyDataError, match="gives no batch: 3 samples, batch_size=5"):
         DataLoaders(empty)
     plain = dls.train.plain()
     assert [b.x[0][0].item() for b in plain.batches(0, 0)] == [0, 6, 12, 18]
-    assert plain.name_samples([3]) == "samples 3 in the order of the epoch"
+    assert plain.item_name(3) == "item 3"
     with pytest.raises(ArgumentError, match="there is no batch 9: an epoch has 4"):
         plain.batch_at(0, 0, 9)
     assert len(dls.with_batch_tfms(Halve).one_batch()) == 2
