@@ -6,6 +6,7 @@ Compares, in turns so that a slow minute of the machine meets all alike:
 
 - the bare decoding of the files by libjpeg-turbo, which nothing that opens them can beat;
 - a hand-written torchvision v2 pipeline, on PIL images and on its own decoder;
+- a loop by hand over the kernels that surefast uses;
 - surefast's Loader, built in the calling thread (one core) and in threads.
 
 All crop at random, resize, mirror half of the images, make floats and normalise; batches of 64. Without
@@ -25,6 +26,7 @@ from statistics import median
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
@@ -105,6 +107,29 @@ def decode_epoch(files: list[Path], *, workers: int) -> Callable[[], None]:
         return lambda: drain(map(one, files))
     pool = ThreadPoolExecutor(workers)
     return lambda: drain(pool.map(one, files))
+
+
+def by_hand_epoch(files: list[Path]) -> Callable[[], None]:
+    """The kernels that surefast uses, in a plain loop with torch's and Python's own generators."""
+    import simplejpeg
+
+    mean, std = (torch.tensor(values)[:, None, None] for values in imagenet_stats)
+    box = v2.RandomResizedCrop(SIZE).make_params
+
+    def one(file: Path) -> torch.Tensor:
+        image = torch.from_numpy(simplejpeg.decode_jpeg(file.read_bytes())).permute(2, 0, 1)
+        at = box([image])
+        top, left = at["top"], at["left"]
+        window = image[None, :, top : top + at["height"], left : left + at["width"]]
+        small = F.interpolate(window, (SIZE, SIZE), mode="bilinear", antialias=True)[0]
+        return small.flip(-1) if torch.rand(1) < 0.5 else small
+
+    def epoch() -> None:
+        for start in range(0, len(files), BATCH):
+            batch = torch.stack([one(file) for file in files[start : start + BATCH]])
+            batch.float().div_(255).sub_(mean).div_(std)
+
+    return epoch
 
 
 def first_letter(name: str) -> str:
@@ -212,6 +237,7 @@ def main() -> None:
                 f"torchvision v2, own decoder, {where}": torchvision_epoch(
                     files, pillow=False, workers=workers
                 ),
+                **({} if workers else {f"the same kernels by hand, {where}": by_hand_epoch(files)}),
                 f"surefast, {where}": surefast_epoch(files, workers=workers),
                 f"surefast with aug_transforms, {where}": surefast_epoch(
                     files, workers=workers, augment=True

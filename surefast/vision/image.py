@@ -400,18 +400,35 @@ def _as_image(pixels: Pixels) -> tv_tensors.Image:
 
 
 def _read_file(path: Path) -> bytes:
-    file = _shown(path)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise FileError("this is no regular file", do="pass the path of an image file", file=file)
-        return path.read_bytes()
+        # Not Path.read_bytes, which asks the system twice as often. Not to wait for the writer of a pipe.
+        descriptor = os.open(path, os.O_RDONLY | _OPEN_FLAGS)
     except FileNotFoundError:
-        raise FileError(
-            "the file does not exist", do="check the path, or how it is made from the label", file=file
-        ) from None
+        do = "check the path, or how it is made from the label"
+        raise FileError("the file does not exist", do=do, file=_shown(path)) from None
     except OSError as error:
-        cause = error.strerror or str(error)
-        raise FileError(f"the file cannot be read: {cause}", do="check its permissions", file=file) from error
+        raise _unreadable(error, path) from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise FileError("this is no regular file", do="pass the path of an image file", file=_shown(path))
+        data = os.read(descriptor, status.st_size)
+        while len(data) < status.st_size and (more := os.read(descriptor, status.st_size - len(data))):
+            data += more
+        return data
+    except OSError as error:
+        raise _unreadable(error, path) from error
+    finally:
+        os.close(descriptor)
+
+
+_OPEN_FLAGS: Final = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+"""Each is missing on some system."""
+
+
+def _unreadable(error: OSError, path: Path) -> FileError:
+    what = f"the file cannot be read: {error.strerror or error}"
+    return FileError(what, do="check its permissions", file=_shown(path))
 
 
 def _shown(path: Path) -> str:

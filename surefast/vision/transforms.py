@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import abc
 import math
-from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias, final
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -27,13 +25,21 @@ from torchvision import tv_tensors
 
 from surefast.data.transform import ItemTransform
 from surefast.errors import ArgumentError
-from surefast.keys.key import uniform
+from surefast.keys.key import Draws
 from surefast.protocols import Sample
 from surefast.recipe.call import declared
 from surefast.vision.image import ImageOpener
 
 Size: TypeAlias = int | tuple[int, int]
 """A side of a square, or (height, width), in pixels."""
+
+
+class Uniform(Protocol):
+    """Uniform draws in [0, 1), by position."""
+
+    def __getitem__(self, position: int, /) -> float:
+        """Draw number ``position``."""
+
 
 Method: TypeAlias = Literal["crop", "pad", "squish"]
 Padding: TypeAlias = Literal["zeros", "border", "reflection"]
@@ -66,8 +72,7 @@ class PadMode:
     """The image mirrored, without repeating its edge."""
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
+class Box(NamedTuple):
     """A window on an image, in pixels; it may reach over the edges."""
 
     top: int
@@ -114,10 +119,11 @@ def _offset(room: int, at: float) -> int:
 def random_area_box(
     height: int,
     width: int,
-    u: npt.NDArray[np.float64],
+    u: Uniform,
     *,
     scale: tuple[float, float],
     ratio: tuple[float, float],
+    attempts: int = 10,
 ) -> Box:
     """A window of random area and aspect ratio (Szegedy et al., Going deeper with convolutions, 1409.4842).
 
@@ -127,12 +133,13 @@ def random_area_box(
         u: 2 draws for the place, then 2 for each attempt.
         scale: least and greatest part of the image's area.
         ratio: least and greatest width over height; drawn evenly in its logarithm.
+        attempts: how many windows are drawn in search of one that fits.
     """
-    at = float(u[0]), float(u[1])
+    at = u[0], u[1]
     low, high = math.log(ratio[0]), math.log(ratio[1])
-    for i in range(2, len(u), 2):
-        area = (scale[0] + float(u[i]) * (scale[1] - scale[0])) * height * width
-        aspect = math.exp(low + float(u[i + 1]) * (high - low))
+    for i in range(2, 2 + 2 * attempts, 2):
+        area = (scale[0] + u[i] * (scale[1] - scale[0])) * height * width
+        aspect = math.exp(low + u[i + 1] * (high - low))
         inner = max(1, round(math.sqrt(area / aspect))), max(1, round(math.sqrt(area * aspect)))
         if inner[0] <= height and inner[1] <= width:
             return place_box(height, width, inner, at)
@@ -196,17 +203,12 @@ def resize_fast(image: torch.Tensor, size: tuple[int, int], mode: Resample = "bi
 class PictureTransform(ItemTransform):
     """Base of the transforms that treat all images and masks of a sample alike."""
 
-    draws: int = 0
-    """How many uniform numbers one sample needs."""
-
     def apply(self, sample: Sample, key: int, *, train: bool) -> Sample:
         """The sample with every picture changed by the same draw."""
-        u = _CENTRE
-        if train and self.draws:
-            u = uniform(np.array([key], dtype=np.uint64), self.draws)[0]
+        u: Uniform = Draws(key) if train else _CENTRE
         return tuple(self._change(element, u, train=train) for element in sample)
 
-    def _change(self, element: Any, u: npt.NDArray[np.float64], *, train: bool) -> Any:
+    def _change(self, element: Any, u: Uniform, *, train: bool) -> Any:
         if isinstance(element, tv_tensors.Mask):
             plain = element.as_subclass(torch.Tensor)
             return self.change(plain, u, train=train, mask=True).as_subclass(tv_tensors.Mask)
@@ -218,20 +220,18 @@ class PictureTransform(ItemTransform):
         return element
 
     @abc.abstractmethod
-    def change(
-        self, picture: torch.Tensor, u: npt.NDArray[np.float64], *, train: bool, mask: bool
-    ) -> torch.Tensor:
+    def change(self, picture: torch.Tensor, u: Uniform, *, train: bool, mask: bool) -> torch.Tensor:
         """The changed picture (..., H, W).
 
         Args:
             picture: uint8 image or mask of any integer type.
-            u: uniform draws, ``draws`` of them; in validation nothing is drawn and they are not to be used.
+            u: uniform draws; in validation the first two are 1/2, the middle, and there are no more.
             train: False for validation and prediction.
             mask: whether values must not be mixed.
         """
 
 
-_CENTRE: Final = np.full(2, 0.5)
+_CENTRE: Final = (0.5, 0.5)
 
 
 @final
@@ -248,8 +248,6 @@ class Resize(PictureTransform):
         fast: whether training items may be one level off (see the top of this file).
     """
 
-    draws = 2
-
     def __init__(
         self,
         size: Size,
@@ -265,12 +263,10 @@ class Resize(PictureTransform):
         self.resamples = _both_resamples(resamples)
         self.fast = fast
 
-    def change(
-        self, picture: torch.Tensor, u: npt.NDArray[np.float64], *, train: bool, mask: bool
-    ) -> torch.Tensor:
+    def change(self, picture: torch.Tensor, u: Uniform, *, train: bool, mask: bool) -> torch.Tensor:
         """The picture in the asked size."""
         height, width = picture.shape[-2:]
-        at, exact = (float(u[0]), float(u[1])), mask or not (train and self.fast)
+        at, exact = (u[0], u[1]), mask or not (train and self.fast)
         if self.method == "crop":
             picture = cut(picture, fit_box(height, width, self.size, at))
         inner = fit_inside(height, width, self.size) if self.method == "pad" else self.size
@@ -294,8 +290,6 @@ class RandomResizedCrop(PictureTransform):
         max_scale: greatest part of the picture's area.
         fast: whether training items may be one level off (see the top of this file).
     """
-
-    draws = 22
 
     def __init__(
         self,
@@ -324,9 +318,7 @@ class RandomResizedCrop(PictureTransform):
         self.val_xtra = val_xtra
         self.fast = fast
 
-    def change(
-        self, picture: torch.Tensor, u: npt.NDArray[np.float64], *, train: bool, mask: bool
-    ) -> torch.Tensor:
+    def change(self, picture: torch.Tensor, u: Uniform, *, train: bool, mask: bool) -> torch.Tensor:
         """The window, in the asked size."""
         height, width = picture.shape[-2:]
         if train:
@@ -356,18 +348,14 @@ class RandomCrop(PictureTransform):
         pad_mode: what fills up a picture that is smaller.
     """
 
-    draws = 2
-
     def __init__(self, size: Size, *, pad_mode: Padding = "zeros") -> None:
         self.size = as_size(size)
         self.pad_mode = _one_of("pad_mode", pad_mode, _PADDINGS)
 
-    def change(
-        self, picture: torch.Tensor, u: npt.NDArray[np.float64], *, train: bool, mask: bool
-    ) -> torch.Tensor:
+    def change(self, picture: torch.Tensor, u: Uniform, *, train: bool, mask: bool) -> torch.Tensor:
         """The window."""
         height, width = picture.shape[-2:]
-        return cut(picture, place_box(height, width, self.size, (float(u[0]), float(u[1]))), self.pad_mode)
+        return cut(picture, place_box(height, width, self.size, (u[0], u[1])), self.pad_mode)
 
 
 @final
@@ -384,9 +372,7 @@ class CropPad(PictureTransform):
         self.size = as_size(size)
         self.pad_mode = _one_of("pad_mode", pad_mode, _PADDINGS)
 
-    def change(
-        self, picture: torch.Tensor, u: npt.NDArray[np.float64], *, train: bool, mask: bool
-    ) -> torch.Tensor:
+    def change(self, picture: torch.Tensor, u: Uniform, *, train: bool, mask: bool) -> torch.Tensor:
         """The middle."""
         height, width = picture.shape[-2:]
         return cut(picture, place_box(height, width, self.size, (0.5, 0.5)), self.pad_mode)
@@ -401,16 +387,12 @@ class FlipItem(PictureTransform):
         p: how likely a sample is mirrored.
     """
 
-    draws = 1
-
     def __init__(self, p: float = 0.5) -> None:
         if not 0 <= p <= 1:
             raise ArgumentError(f"p is {p}, expected a probability", do="pass 0 to 1")
         self.p = p
 
-    def change(
-        self, picture: torch.Tensor, u: npt.NDArray[np.float64], *, train: bool, mask: bool
-    ) -> torch.Tensor:
+    def change(self, picture: torch.Tensor, u: Uniform, *, train: bool, mask: bool) -> torch.Tensor:
         """The picture or its mirror image."""
         return picture.flip(-1) if train and u[0] < self.p else picture
 

@@ -8,7 +8,7 @@ from PIL import Image
 from torchvision import tv_tensors
 
 from surefast.errors import ArgumentError, UnknownNameError
-from surefast.keys.key import make_key
+from surefast.keys.key import Draws, make_key, uniform
 from surefast.vision.transforms import (
     Box,
     CropPad,
@@ -76,6 +76,14 @@ def test_a_key_decides_everything(transform, train, photo):
     assert type(first) is tv_tensors.Image
     assert first.dtype == torch.uint8
     assert torch.equal(first, again)
+
+
+def test_draws_are_those_of_uniform():
+    """One by one or all at once, for any key and stream."""
+    for key in (0, 1, 2**64 - 1, *keys(5)):
+        for stream in (0, 3):
+            one = [Draws(key, stream)[j] for j in range(6)]
+            assert one == uniform(np.array([key], np.uint64), 6, stream)[0].tolist()
 
 
 @pytest.mark.parametrize("transform", RANDOM, ids=named)
