@@ -175,8 +175,23 @@ def _target_name(target: Any) -> str:
     return f"{target.__module__}:{target.__qualname__}"
 
 
+def _takes_anything(init: Callable[..., None]) -> bool:
+    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(init).parameters.values())
+
+
+def _no_arguments(init: Callable[..., None]) -> Callable[..., None]:
+    """The constructor of a class without one: ``object``'s and torch's would swallow anything."""
+
+    def __init__(self: Any) -> None:  # noqa: N807  # stands for the constructor
+        init(self)
+
+    return __init__
+
+
 def _wrap_init(cls: type, neutral: frozenset[str], skip: frozenset[str]) -> Callable[..., None]:
     init = cls.__init__  # type: ignore[misc]  # the class is at hand; nobody calls it on an instance
+    if "__init__" not in vars(cls) and _takes_anything(init):
+        init = _no_arguments(init)
     signature = _Signature(init, cls.__qualname__, neutral, skip)
 
     @functools.wraps(init)
