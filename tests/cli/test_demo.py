@@ -1,6 +1,6 @@
 """The demo: real digits on disk, trained twice to the same bits, and honest where they differ."""
 
-import shutil
+import re
 import sys
 from pathlib import Path
 
@@ -8,12 +8,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from surefast.cli.demo import SNIPPET, FinishedRun, compare, digit_net, run_demo, write_digits
+from surefast.cli.demo import (
+    SNIPPET,
+    FinishedRun,
+    compare,
+    digit_net,
+    finished_runs,
+    run_demo,
+    write_digits,
+)
+from surefast.cli.main import run
 from surefast.errors import DataError, DeterminismError, MissingExtraError
 from surefast.recipe.call import Call
 from surefast.recipe.recipe import Recipe
 from surefast.recipe.value import Value
 from surefast.run.folder import list_runs
+from surefast.train.weights import save_state
 
 
 def finished(name: str, *, weights: str, lr: float = 1e-3) -> FinishedRun:
@@ -21,11 +31,16 @@ def finished(name: str, *, weights: str, lr: float = 1e-3) -> FinishedRun:
     return FinishedRun(path=Path("runs") / name, recipe=Recipe(setup, {}, {}), weights=weights)
 
 
+def pixels_of(picture: Path) -> np.ndarray:
+    with Image.open(picture) as image:
+        return np.asarray(image)
+
+
 def test_the_digits_are_real_and_all_there(digits: Path) -> None:
     """500 of each class, 28 x 28 grey pixels, ink on a dark ground, no two the same within the first ten."""
     counts = {folder.name: len(list(folder.glob("*.png"))) for folder in sorted(digits.iterdir())}
     assert counts == {str(label): 500 for label in range(10)}
-    first = [np.asarray(Image.open(digits / "3" / f"{i:04d}.png")) for i in range(10)]
+    first = [pixels_of(digits / "3" / f"{i:04d}.png") for i in range(10)]
     assert {(pixels.shape, pixels.dtype) for pixels in first} == {((28, 28), np.dtype(np.uint8))}
     assert all(0.05 < (pixels > 127).mean() < 0.3 for pixels in first)
     assert len({pixels.tobytes() for pixels in first}) == 10
@@ -51,7 +66,7 @@ def test_a_writing_that_was_cut_short_is_finished() -> None:
     Path("digits.half/0").mkdir(parents=True)
     Path("digits.half/0/0000.png").write_bytes(b"cut")
     write_digits(Path("digits"))
-    assert Image.open("digits/0/0000.png").size == (28, 28)
+    assert pixels_of(Path("digits/0/0000.png")).shape == (28, 28)
     assert not Path("digits.half").exists()
 
 
@@ -101,29 +116,73 @@ def test_other_weights_from_the_same_recipe_are_an_error() -> None:
     assert "please report it" in str(caught.value)
 
 
-def test_two_demos_reach_the_same_weights(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One epoch each; then a third with another number of epochs, which must not be called the same."""
+@pytest.fixture
+def demo_folder(digits: Path) -> Path:
+    """A demo that has its digits and no runs yet."""
     Path("demo").mkdir()
-    shutil.copytree(digits, "demo/digits")
-    run_demo(Path("demo"), epochs=1)
+    Path("demo/digits").symlink_to(digits, target_is_directory=True)
+    return Path("demo")
+
+
+def weights_line(shown: str) -> str:
+    return next(line for line in shown.splitlines() if line.startswith("weights : "))
+
+
+def test_two_demos_reach_the_same_weights(demo_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And the second says so; one epoch each."""
+    run_demo(demo_folder, epochs=1)
     first = capsys.readouterr().out
-    run_demo(Path("demo"), epochs=1)
+    run_demo(demo_folder, epochs=1)
     second = capsys.readouterr().out
     assert "the first demo here" in first
     assert "bit for bit" in second
-    assert [line for line in first.splitlines() if line.startswith("weights :")] == [
-        line for line in second.splitlines() if line.startswith("weights :")
-    ]
+    assert weights_line(first) == weights_line(second)
     picture = list_runs("demo/runs")[0].pictures / "worst_mistakes.png"
-    assert Image.open(picture).width > 300
-    run_demo(Path("demo"), epochs=2)
-    assert "because the recipes differ" in capsys.readouterr().out
+    assert pixels_of(picture).shape[1] > 300
+
+
+@pytest.mark.slow
+def test_another_number_of_epochs_is_not_called_the_same(
+    demo_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The twin: what differs is shown, and explained."""
+    run_demo(demo_folder, epochs=1)
+    first = capsys.readouterr().out
+    run_demo(demo_folder, epochs=2)
+    second = capsys.readouterr().out
+    assert weights_line(first) != weights_line(second)
+    assert "because the recipes differ" in second
+    assert "n_epoch: 1 (user) -> 2 (user)" in second
+
+
+@pytest.mark.slow
+def test_the_commands_that_the_demo_names_run(demo_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Explain, diff and train of a real run: the same weights once more, from the recipe alone."""
+    run_demo(demo_folder, epochs=1)
+    folder = list_runs("demo/runs")[0].path
+    assert run(["explain", str(folder)]) == 0
+    assert "digit_net" in capsys.readouterr().out
+    assert run(["train", str(folder), "--run-dir", "demo/runs"]) == 0
+    again = list_runs("demo/runs")[1].path
+    capsys.readouterr()
+    assert run(["diff", str(folder), str(again)]) == 0
+    assert capsys.readouterr().out == "the recipes are the same in every value\n"
+    weights = [each.weights for each in finished_runs(Path("demo/runs"))]
+    assert len(weights) == 2
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.slow
+def test_the_whole_demo_reads_98_of_100_digits(demo_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the command line starts it."""
+    assert run(["demo", "--out", str(demo_folder)]) == 0
+    shown = re.search(r"accuracy: (0\.\d+) on 1,000 held-back digits", capsys.readouterr().out)
+    assert shown is not None
+    assert float(shown[1]) >= 0.98
 
 
 def test_the_snippet_that_the_demo_shows_runs(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A reader pastes it as it stands."""
-    from surefast.train.weights import save_state
-
     weights = save_state(digit_net(), Path("weights.safetensors").resolve())
     exec(SNIPPET.format(digits=str(digits), weights=str(weights)), {})
     assert "tensor" in capsys.readouterr().out

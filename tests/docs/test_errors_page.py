@@ -33,7 +33,4 @@ def test_the_drawing_in_the_module_shows_exactly_the_tree() -> None:
 
 def test_every_class_has_a_code_of_its_own() -> None:
     """Two errors with one code could not be told apart."""
-    classes = [
-        c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.SurefastError)
-    ]
     assert len(tree()) == len(classes())

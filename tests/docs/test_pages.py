@@ -58,3 +58,10 @@ def test_links_and_pictures_of_a_page_exist(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
     missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
     assert missing == []
+
+
+def test_the_index_leads_to_every_page() -> None:
+    """A page that nobody can find is not there."""
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    lost = [page.name for page in PAGES[1:] if page.name != "index.md" and f"({page.name})" not in index]
+    assert lost == []
