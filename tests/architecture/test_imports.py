@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ["timm", "transformers", "torchmetrics", "mlflow", "onnx", "matplotlib", "pandas", "sklearn", "rich", "typer"]
+HEAVY = ["timm", "transformers", "torchmetrics", "mlflow", "onnx"]
+HEAVY += ["matplotlib", "pandas", "sklearn", "rich", "typer"]
 
 
 def run(code: str) -> str:
