@@ -23,7 +23,7 @@ from torch import nn
 from surefast.errors import DataError, DeterminismError, MissingExtraError
 from surefast.learner import Learner
 from surefast.recipe.diff import diff
-from surefast.recipe.recipe import Recipe
+from surefast.recipe.recipe import Recipe, read_recipe
 from surefast.run.folder import RunFolder, list_runs
 from surefast.task.metric import accuracy
 from surefast.vision.augment import aug_transforms
@@ -154,8 +154,7 @@ def read_run(folder: RunFolder) -> FinishedRun | None:
     ends = [event for event in folder.read_events() if event["kind"] == "fit_end"]
     if not ends:
         return None
-    recipe = Recipe.from_toml(folder.recipe_path.read_text(encoding="utf-8"), str(folder.recipe_path))
-    return FinishedRun(path=folder.path, recipe=recipe, weights=ends[-1]["weights"])
+    return FinishedRun(path=folder.path, recipe=read_recipe(folder.recipe_path), weights=ends[-1]["weights"])
 
 
 def finished_runs(root: Path) -> list[FinishedRun]:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from surefast.errors import RecipeError, nearest
-
-if TYPE_CHECKING:
-    from surefast.recipe.recipe import Recipe
 
 RECIPE_NAME = "recipe.toml"
 
@@ -41,21 +37,3 @@ def find_recipe(target: Path, *, root: Path = Path("runs")) -> Path:
         do=f"did you mean {close}?" if close else "name a run folder (runs/ID) or a recipe file",
         searched=f"{target}, {root / target}",
     )
-
-
-def read_recipe(target: Path) -> Recipe:
-    """The recipe of a file, a run folder or a run's id; nothing in it is called.
-
-    Raises:
-        RecipeError: there is none, or it cannot be read.
-    """
-    from surefast.recipe.recipe import Recipe
-
-    path = find_recipe(target)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(
-            "the recipe cannot be read", do="name a recipe in TOML", file=path, cause=error
-        ) from error
-    return Recipe.from_toml(text, str(path))

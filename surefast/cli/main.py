@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,8 +17,8 @@ from typing import Annotated
 
 import typer
 
-from surefast.cli.find import find_recipe, read_recipe
-from surefast.cli.render import error_paragraph
+from surefast.cli.find import find_recipe
+from surefast.cli.render import error_paragraph, show_warning
 from surefast.errors import SurefastError
 
 EXIT_EXPLAINED = 1
@@ -124,7 +125,9 @@ def explain(
     debug: Debug = False,
 ) -> None:
     """Show every value that can change a run's result, and where each came from."""
-    read_recipe(recipe).show()
+    from surefast.recipe.recipe import read_recipe
+
+    read_recipe(find_recipe(recipe)).show()
 
 
 @app.command(epilog="Example: surefast diff runs/A runs/B")
@@ -135,8 +138,9 @@ def diff(
 ) -> None:
     """Show what differs between two runs, and which differences can change bits."""
     from surefast.recipe.diff import diff as diff_recipes
+    from surefast.recipe.recipe import read_recipe
 
-    print(diff_recipes(read_recipe(a), read_recipe(b)))
+    print(diff_recipes(read_recipe(find_recipe(a)), read_recipe(find_recipe(b))))
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -162,4 +166,5 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 def main() -> None:
     """The entry point of the ``surefast`` program."""
+    warnings.showwarning = show_warning
     sys.exit(run())

@@ -1,8 +1,10 @@
-"""What the command line prints for an error. This file must know nothing of commands."""
+"""What the command line prints for an error or a warning. This file must know nothing of commands."""
 
 from __future__ import annotations
 
+import sys
 import traceback
+from typing import TextIO
 
 from surefast.errors import SurefastError
 
@@ -22,3 +24,15 @@ def error_paragraph(error: BaseException) -> str:
         lines.append(f"  {'at:':<10} {frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}")
     lines.append(f"  {'do:':<10} run the command again with --debug for the traceback")
     return "\n".join(lines)
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning as text without the place in the source; in the form of ``warnings.showwarning``."""
+    print(f"warning {message}", file=file or sys.stderr)

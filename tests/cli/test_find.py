@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from surefast.cli.find import find_recipe, read_recipe
+from surefast.cli.find import find_recipe
 from surefast.errors import RecipeError
 
 
@@ -42,11 +42,3 @@ def test_a_folder_without_a_recipe_is_no_run() -> None:
     Path("pictures").mkdir()
     with pytest.raises(RecipeError, match=r"the folder pictures holds no recipe\.toml"):
         find_recipe(Path("pictures"))
-
-
-def test_a_file_that_is_no_text_is_named() -> None:
-    """A picture given for a recipe."""
-    Path("a.png").write_bytes(b"\x89PNG\xff\xfe")
-    with pytest.raises(RecipeError, match="the recipe cannot be read") as caught:
-        read_recipe(Path("a.png"))
-    assert "a.png" in str(caught.value)

@@ -47,6 +47,26 @@ def test_an_explained_error_is_one_paragraph(capsys: pytest.CaptureFixture[str])
     assert "Traceback" not in shown.err
 
 
+def test_a_file_that_is_no_recipe_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """A picture given for a recipe."""
+    Path("a.png").write_bytes(b"\x89PNG\xff\xfe")
+    assert run(["explain", "a.png"]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("error [recipe]")
+    assert "a.png" in shown
+
+
+def test_a_recipe_with_a_misspelt_key_is_answered_with_the_right_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With the line in the file."""
+    Path("recipe.toml").write_text("fromat = 1\n")
+    assert run(["train", "recipe.toml"]) == 1
+    shown = capsys.readouterr().err
+    assert "line 1" in shown
+    assert "format" in shown
+
+
 def test_debug_shows_the_traceback_too(capsys: pytest.CaptureFixture[str]) -> None:
     """The paragraph stays the last thing to read."""
     assert run(["explain", "nope", "--debug"]) == 1
