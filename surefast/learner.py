@@ -162,7 +162,7 @@ class Learner:
 
     def summary(self) -> str:
         """Modules with output shape and number of parameters, for one batch of the training data."""
-        return summarise(self.model, self.dls.one_batch()[: self.dls.n_inp])
+        return summarise(self.model, self.dls.train.batch_at(self.seed, 0, 0, self.device).x)
 
     # Training ----------------------------------------------------------------------------------------
 

@@ -32,7 +32,8 @@ def fit(
             fire(Event.before_epoch)
             run.training = True
             fire(Event.before_train)
-            for batch in windows(train.batches(run.seed, run.first_epoch + run.epoch), step.accumulate):
+            batches = train.batches(run.seed, run.first_epoch + run.epoch, device=step.device)
+            for batch in windows(batches, step.accumulate):
                 step.update(run, batch)
                 run.batch += 1
                 run.step += 1

@@ -77,5 +77,5 @@ def range_test(run: TrainState, step: Step, train: AnyLoader, *, num_it: int, st
 def _endless(run: TrainState, step: Step, train: AnyLoader) -> Iterator[Batch]:
     epoch = 0
     while True:
-        yield from windows(train.batches(run.seed, epoch), step.accumulate)
+        yield from windows(train.batches(run.seed, epoch, device=step.device), step.accumulate)
         epoch += 1
