@@ -51,8 +51,7 @@ format: $(STAMP)  ## put the source into the house's format
 	$(BIN)/ruff format .
 
 bench: $(STAMP)  ## measure the loop and the image pipeline against hand-written PyTorch
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.loop_overhead
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.image_pipeline
+	$(BIN)/python -m benchmarks
 
 clean:  ## remove the environment, caches and what the demo wrote
 	rm -rf $(VENV) demo build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache surefast.egg-info
