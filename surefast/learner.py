@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -17,6 +18,7 @@ from surefast.callbacks.dispatch import Dispatch
 from surefast.callbacks.observers import Progress, Recorder
 from surefast.data.dataloaders import AnyLoader, DataLoaders
 from surefast.data.views import as_training, as_validation
+from surefast.errors import SurefastWarning
 from surefast.keys.generator import preserved
 from surefast.keys.key import DEFAULT_SEED
 from surefast.keys.settings import Determinism, Settings, applied, read_variables
@@ -28,6 +30,7 @@ from surefast.recipe.recipe import Recipe
 from surefast.recipe.value import Value
 from surefast.run.folder import RunFolder
 from surefast.task.metric import as_metric, distinct
+from surefast.train.average import EMA
 from surefast.train.fitting import FitArguments, Training
 from surefast.train.grains import checked_grains
 from surefast.train.loop import fit as fit_loop
@@ -47,6 +50,7 @@ from surefast.train.policies import Policies, sort_out
 from surefast.train.precision import PrecisionName
 from surefast.train.predict import Evaluator, tta_predictions
 from surefast.train.schedule import Curve, SchedExp, flat_cos, one_cycle, sgdr
+from surefast.train.state import TrainState
 from surefast.train.summary import summarise
 from surefast.train.weights import fit_state, load_state, save_state
 
@@ -136,6 +140,9 @@ class Learner:
         self._given_weights = isinstance(model, nn.Module)
         self.frozen = 0
         self._epochs, self._steps = 0, 0
+        self._averaging: EMA | None = None
+        self._loaded: tuple[Path, str] | None = None
+        self._first_dls = dls
         self._bar = True
         self._recipe: Recipe | None = None
         call.settle("threads", self.settings.threads, "what this process has")
@@ -145,6 +152,11 @@ class Learner:
             call.infer("precision", self.policies.precision, f"MixedPrecision() on {self.device.type}")
 
     # What is known about the run ---------------------------------------------------------------------
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model that is validated, asked and saved: the average of the weights where one is kept."""
+        return self.average.module if self.average is not None else self.model
 
     @property
     def recipe(self) -> Recipe:
@@ -361,7 +373,7 @@ class Learner:
             dl: another loader with targets.
         """
         with self._settled():
-            return self._evaluator().evaluate(dl or self.dls.loaders[ds_idx], self.metrics)
+            return self._evaluator().evaluate(dl or self._ordered(ds_idx), self.metrics)
 
     @declared(skip={"self"})
     def get_preds(
@@ -438,7 +450,7 @@ class Learner:
             file: a name, or a path that ends in ``.safetensors``.
         """
         target = self._weights_path(file)
-        save_state(self.model, target)
+        save_state(self.evaluated, target)
         return target
 
     @declared(skip={"self"})
@@ -449,8 +461,10 @@ class Learner:
             file: a name, or a path with its ending.
             strict: whether every weight of the model must be in the file, and no other.
         """
-        fit_state(self.model, load_state(self._weights_path(file)), strict=strict)
-        self.opt = self.average = None
+        path = self._weights_path(file)
+        fit_state(self.model, load_state(path), strict=strict)
+        self.opt = self.average = self._averaging = None
+        self._loaded = path, digest(self.model, repr)
         return self
 
     @contextlib.contextmanager
@@ -488,31 +502,22 @@ class Learner:
         curves = usable_curves(self.opt, curves)
         if lrs is not None:
             set_lr(self.opt, lrs)
-        if policies.average is None:
-            self.average = None
-        elif self.average is None:
-            self.average = policies.average.start(self.model)
+        self._average(policies)
         training = self._training(policies)
         run = training.state(
             self.opt, self.dls.train, self.dls.valid, n_epoch, first_epoch=self._epochs, step=self._steps
         )
-        folder = self._open_run(call)
-        self.recorder.attach(folder)
         shown = [Progress()] if self._bar else []
-        dispatch = Dispatch(
-            [*callbacks, self.recorder, *shown],
-            run,
-            lambda kind, fields: folder.events.append(kind, **fields),
-            strict=self.settings.determinism == "strict",
-        )
+        strict = self.settings.determinism == "strict"
+        dispatch = Dispatch([*callbacks, self.recorder, *shown], run, self._report, strict=strict)
+        self.recorder.attach(self._open_run(call))
         with self._settled(), preserved(self.device):
             training.set_modes()
             step = training.step(run, self.dls.train, curves, dispatch.fire)
             try:
                 yield run, step, self.dls.train, training.validation(self.dls.valid), dispatch
             finally:
-                self._epochs, self._steps = self._epochs + run.epoch, run.step
-        self._close_fit(folder)
+                self._close_fit(run, dispatch)
 
     def _training(self, policies: Policies) -> Training:
         return Training(
@@ -538,20 +543,62 @@ class Learner:
     def _open_run(self, call: Call) -> RunFolder:
         """The run folder with its recipe, and this fit's entry in it, before anything is trained."""
         recipe = self.recipe
+        self._note_changes(call)
         recipe.add_fit(call, frozen=self.frozen)
-        require_explicit(recipe, self.defaults)
-        if self.run is None:
-            self.run = RunFolder.create(None if self.run_dir is None else Path(self.run_dir))
-            if self._given_weights:
-                save_state(self.model, self.run.path / "initial.safetensors")
+        try:
+            require_explicit(recipe, self.defaults)
+            if self.run is None:
+                self.run = RunFolder.create(None if self.run_dir is None else Path(self.run_dir))
+        except BaseException:
+            recipe.fits.pop()  # it did not happen
+            raise
+        if self._given_weights and self._recipe is None:
+            save_state(self.model, self.run.path / "initial.safetensors")
         recipe.freeze()
         self._recipe = recipe
         self.run.write_text("recipe.toml", recipe.to_toml())
         return self.run
 
-    def _close_fit(self, folder: RunFolder) -> None:
-        save_state(self.model, folder.path / "model.safetensors")
-        folder.events.append("fit_end", step=self._steps, weights=digest(self.model, repr))
+    def _note_changes(self, call: Call) -> None:
+        """Record what was changed on the Learner since it was made: it counts from this fit on."""
+        setup = call_of(self)
+        while setup is not None and setup.made is not None:
+            setup = setup.made
+        assert setup is not None
+        for name in ("lr", "moms", "seed", "grains", "wd", "wd_bn_bias", "train_bn"):
+            if name in setup.values and getattr(self, name) != setup.values[name].value:
+                call.infer(f"learner_{name}", getattr(self, name), "changed on the Learner")
+        if self.dls is not self._first_dls:
+            call.infer("learner_dls", self.dls.facts(), "replaced on the Learner")
+        if self._loaded is not None:
+            call.infer("loaded", self._loaded[1], f"weights of {self._loaded[0]}, read before this fit")
+            self._loaded = None
+
+    def _report(self, kind: str, fields: dict[str, object]) -> None:
+        if self.run is not None:
+            self.run.events.append(kind, **fields)
+
+    def _average(self, policies: Policies) -> None:
+        """Keep the average over fits of the same policy; begin a new one where it differs."""
+        if policies.average is not self._averaging:
+            self._averaging = policies.average
+            self.average = policies.average.start(self.model) if policies.average is not None else None
+
+    def _close_fit(self, run: TrainState, dispatch: Dispatch) -> None:
+        """Keep what was reached, also by a fit that was stopped, and say how it ended."""
+        assert self.run is not None
+        assert self._recipe is not None
+        done, self._epochs, self._steps = run.step - self._steps, self._epochs + run.epoch, run.step
+        end = "stopped" if run.stop is not None else "finished" if run.epoch >= run.n_epoch else "broken off"
+        place = f"fit{len(self._recipe.fits) - 1}"
+        self._recipe.facts[f"{place}_steps"] = Value(done, "inferred", end)
+        self.run.write_text("recipe.toml", self._recipe.to_toml())
+        save_state(self.evaluated, self.run.path / "model.safetensors")
+        weights = digest(self.evaluated, repr)
+        self.run.events.append("fit_end", step=self._steps, steps=done, end=end, weights=weights)
+        self.run.events.sync()
+        for line in dispatch.summary():
+            warnings.warn(line, SurefastWarning, stacklevel=5)
 
     def _evaluator(self) -> Evaluator:
         return self._training(self.policies).evaluator()

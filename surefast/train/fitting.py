@@ -20,7 +20,7 @@ from surefast.errors import ArgumentError
 from surefast.task.loss import Loss
 from surefast.task.metric import Metric
 from surefast.train.grains import Buffers
-from surefast.train.optimizer import frozen_norms_eval
+from surefast.train.optimizer import frozen_norms_eval, momenta
 from surefast.train.policies import Policies
 from surefast.train.predict import Evaluator
 from surefast.train.schedule import Curve
@@ -80,6 +80,7 @@ class Training:
             first_epoch=first_epoch,
             step=step,
             lrs=[next(g["lr"] for g in groups if g["group"] == i) for i in range(len(self.groups))],
+            moms=momenta(optimizer, len(self.groups)),
             directions=directions,
         )
 
@@ -102,7 +103,7 @@ class Training:
             forward=self.policies.forward_of(self.model),
             loss=self.loss,
             optimizer=run.optimizer,
-            params=[p for p in self.model.parameters() if p.requires_grad],
+            params=list(self.model.parameters()),
             buffers=Buffers(self.model) if any(True for _ in self.model.buffers()) else None,
             scheduler=Scheduler(run.optimizer, len(self.groups), curves) if curves else None,
             device=self.device,

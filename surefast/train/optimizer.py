@@ -426,3 +426,13 @@ def optimizer_facts(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     kind = type(optimizer)
     shared = {k: v for k, v in optimizer.defaults.items() if k not in {"lr", "weight_decay"}}
     return {"class": f"{kind.__module__}.{kind.__qualname__}", **shared, "groups": groups}
+
+
+def momenta(optimizer: torch.optim.Optimizer, n_groups: int) -> list[float]:
+    """The momentum of each discriminative group as it is; empty for an optimizer that has none."""
+    kind = momentum_kind(optimizer)
+    if kind is None:
+        return []
+    first = {settings["group"]: settings for settings in reversed(optimizer.param_groups)}
+    values = [first[i]["betas"][0] if kind == "betas" else first[i]["momentum"] for i in range(n_groups)]
+    return [float(value) for value in values]

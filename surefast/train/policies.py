@@ -87,7 +87,12 @@ def sort_out(
 
 
 def _choose(chosen: dict[str, Policy], policy: Policy) -> None:
-    field = _FIELDS[policy.kind]
+    field = _FIELDS.get(policy.kind)
+    if field is None:
+        raise CallbackError(
+            f"the step knows no policy of the kind {policy.kind!r}",
+            do=f"a policy is one of: {', '.join(_FIELDS)}",
+        )
     if field in chosen:
         raise ConflictError(
             f"two policies decide the {policy.kind}: {chosen[field]!r} and {policy!r}", do="keep one of them"
