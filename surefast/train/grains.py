@@ -124,15 +124,54 @@ class Buffers:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        named = [(name, buffer) for name, buffer in model.named_buffers() if buffer.numel()]
-        self.floats = [buffer for _, buffer in named if buffer.is_floating_point()]
-        self.others = [(name, buffer) for name, buffer in named if not buffer.is_floating_point()]
+        self._model = model
+        self._float_start: list[torch.Tensor] = []
+        self._other_start: list[torch.Tensor] = []
+        self._find()
+
+    def _find(self) -> None:
+        """The buffers of this moment, once each, with the place where each stands."""
+        self._places: list[tuple[dict[str, torch.Tensor | None], str, torch.Tensor]] = []
+        self.floats: list[torch.Tensor] = []
+        self.others: list[tuple[str, torch.Tensor]] = []
+        seen: set[int] = set()
+        for prefix, module in self._model.named_modules():
+            for name, buffer in module._buffers.items():
+                if buffer is None or not buffer.numel():
+                    continue
+                self._places.append((module._buffers, name, buffer))
+                if id(buffer) in seen:
+                    continue
+                seen.add(id(buffer))
+                if buffer.is_floating_point():
+                    self.floats.append(buffer)
+                else:
+                    self.others.append((f"{prefix}.{name}" if prefix else name, buffer))
         self._float_start = [torch.empty_like(buffer) for buffer in self.floats]
         self._other_start = [torch.empty_like(buffer) for _, buffer in self.others]
 
     @torch.no_grad()
+    def _settle(self) -> None:
+        """Write buffers that a forward pass exchanged (``self.mean = ...``) into the tensors before them."""
+        for holder, name, buffer in self._places:
+            now = holder[name]
+            if now is not buffer:
+                if now is None or now.shape != buffer.shape:
+                    found = "nothing" if now is None else f"shape {tuple(now.shape)}"
+                    raise DeterminismError(
+                        f"a forward pass changed the shape of buffer {name!r}, so a step that fails could "
+                        "not put it back",
+                        do="keep its shape, or make it a plain attribute instead of a buffer",
+                        found=found,
+                        expected=f"shape {tuple(buffer.shape)}",
+                    )
+                buffer.copy_(now)
+                holder[name] = buffer
+
+    @torch.no_grad()
     def save(self) -> None:
         """Remember the buffers as they are."""
+        self._settle()
         if self.floats:
             torch._foreach_copy_(self._float_start, self.floats)
         for start, (_, buffer) in zip(self._other_start, self.others, strict=True):
@@ -141,6 +180,8 @@ class Buffers:
     @torch.no_grad()
     def restore(self) -> None:
         """Put back what was saved."""
+        for holder, name, buffer in self._places:
+            holder[name] = buffer
         if self.floats:
             torch._foreach_copy_(self.floats, self._float_start)
         for start, (_, buffer) in zip(self._other_start, self.others, strict=True):
@@ -149,6 +190,7 @@ class Buffers:
     @torch.no_grad()
     def leaf(self, weight: int) -> tuple[Grads, list[torch.Tensor]]:
         """What a grain of ``weight`` samples left: its weighted floats for the tree, and its integers."""
+        self._settle()
         floats: Grads = [buffer * weight for buffer in self.floats]
         return floats, [buffer.clone() for _, buffer in self.others]
 

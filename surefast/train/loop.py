@@ -34,9 +34,11 @@ def fit(
             fire(Event.before_train)
             batches = train.batches(run.seed, run.first_epoch + run.epoch, device=step.device)
             for batch in windows(batches, step.accumulate):
+                run.updating = True
                 step.update(run, batch)
-                run.batch += 1
-                run.step += 1
+                run.batch, run.step, run.updating = run.batch + 1, run.step + 1, False
+                if run.interrupted:
+                    raise KeyboardInterrupt
                 if run.stop is not None:
                     break
             fire(Event.after_train)
@@ -50,6 +52,6 @@ def fit(
         error = caught
         raise
     finally:
-        run.training = False
+        run.training = run.updating = False
         dispatch.close(error)
         run.release()

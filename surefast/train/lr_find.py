@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import nn
@@ -30,14 +30,23 @@ class Curve:
 @contextlib.contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Put back every parameter, buffer and mode of a model after a block, whatever happens in it."""
-    tensors = [*model.parameters(), *model.buffers()]
-    before = [t.detach().clone() for t in tensors]
+    # A forward pass may exchange a buffer for another tensor (``self.mean = ...``): each has its place.
+    places: list[tuple[dict[str, Any], str, torch.Tensor]] = [
+        (holder, name, tensor)
+        for module in model.modules()
+        for holder in (module._parameters, module._buffers)
+        for name, tensor in holder.items()
+        if tensor is not None
+    ]
+    before = [(tensor, tensor.detach().clone()) for _, _, tensor in places]
     modes = [(module, module.training) for module in model.modules()]
     try:
         yield
     finally:
         with torch.no_grad():
-            for tensor, saved in zip(tensors, before, strict=True):
+            for holder, name, tensor in places:
+                holder[name] = tensor
+            for tensor, saved in before:
                 tensor.copy_(saved)
                 tensor.grad = None
         for module, training in modes:

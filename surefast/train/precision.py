@@ -13,6 +13,7 @@ from surefast.recipe.call import declared
 from surefast.train.policy import Policy
 
 PrecisionName: TypeAlias = Literal["fp32", "bf16", "fp16"]
+_SMALLEST_SCALE = 1e-4
 _DTYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -59,6 +60,11 @@ class LossScale:
         self.scale = scale
         self.growth_interval = growth_interval
         self.good_steps = 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the factor is so small that it no longer explains an overflow; fairseq stops there too."""
+        return self.scale < _SMALLEST_SCALE
 
     def update(self, *, finite: bool) -> None:
         """Learn from one step whether its gradients were finite."""

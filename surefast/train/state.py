@@ -43,6 +43,12 @@ class TrainState:
     """Grain of this step that is being computed, from 0."""
 
     training: bool = False
+    updating: bool = False
+    """Whether a step is under way; Ctrl-C waits for its end."""
+
+    interrupted: bool = False
+    """Whether Ctrl-C was pressed during a step."""
+
     xb: tuple[Any, ...] = ()
     yb: tuple[Any, ...] = ()
     batch_ids: npt.NDArray[np.int64] | None = None

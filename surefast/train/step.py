@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from surefast.callbacks.event import Event
 from surefast.data.batch import Batch
-from surefast.errors import NonFiniteError
+from surefast.errors import DataError, NonFiniteError, TaskError
 from surefast.keys.generator import seed_model
 from surefast.keys.key import make_key
 from surefast.task.loss import Loss
@@ -79,18 +79,41 @@ class Step:
                     self._grain(run, run.xb, run.yb, 0)
                 else:
                     self._all_grains(run, len(batch.ids))
-                norm = self._check(run)
-            except BaseException:
+                ready = self._make_ready(run)
+            except BaseException as error:
                 if self.buffers is not None:
                     self.buffers.restore()
                 self._drop_gradients()
+                if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):
+                    raise self._one_sample(run) from error
                 raise
-            self._apply(run, norm)
+            try:
+                if ready:
+                    self._apply(run)
+            finally:
+                self._drop_gradients()
             assert run.loss_value is not None
             run.loss_sum += run.loss_value * len(batch.ids)
             run.loss_count += len(batch.ids)
         self.fire(Event.after_batch)
         run.skip_batch = run.skip_step = None
+
+    def _make_ready(self, run: TrainState) -> bool:
+        """Check and clip the gradients; whether the optimizer may use them.
+
+        False where float16 overflowed, or an actor asked to skip the step.
+        """
+        norm = self._check(run)
+        assert run.grad_norm is not None
+        finite = math.isfinite(run.grad_norm)
+        if self.scale is not None:
+            self.scale.update(finite=finite)
+        if not finite:
+            return False
+        if self.clip is not None:
+            self.clip.apply(self.params, norm)
+        self.fire(Event.before_step)
+        return run.skip_step is None
 
     def _grain(
         self, run: TrainState, xb: tuple[Any, ...], yb: tuple[Any, ...], v: int, weight: Any = None
@@ -103,10 +126,12 @@ class Step:
         with self.autocast:
             run.pred = self.forward(*xb)
             self.fire(Event.after_pred)
-            if not self.checked:
-                self.loss.check(run.pred, *yb)
-                self.checked = True
-            run.loss = self.loss(run.pred, *yb)
+            if self.checked:
+                run.loss = self.loss(run.pred, *yb)
+            else:
+                run.loss = self._first_loss(run.pred, yb)
+            if run.loss.dtype.itemsize < 4:  # a user's function of half-precision outputs
+                run.loss = run.loss.float()
             self.fire(Event.after_loss)
         loss = run.loss if weight is None else run.loss * weight
         if self.scale is not None:
@@ -163,30 +188,46 @@ class Step:
             # The host waits for the card once a step: here, after the last backward.
             run.loss_value, run.grad_norm = torch.stack([loss.float(), norm.float()]).tolist()
         overflow = not math.isfinite(run.grad_norm)
-        if not math.isfinite(run.loss_value) or (overflow and self.scale is None):
+        if not math.isfinite(run.loss_value) or (overflow and not _explained(self.scale)):
             raise self._non_finite(run)
         return norm
 
-    def _apply(self, run: TrainState, norm: torch.Tensor) -> None:
-        """Update the weights, unless float16 overflowed or an actor asked to skip the step."""
-        assert run.grad_norm is not None
-        finite = math.isfinite(run.grad_norm)
-        if self.scale is not None:
-            self.scale.update(finite=finite)
-        if finite:
-            if self.clip is not None:
-                self.clip.apply(self.params, norm)
-            self.fire(Event.before_step)
-            if run.skip_step is None:
-                self.optimizer.step()
-                if self.average is not None:
-                    self.average.update_parameters(run.model)
-                self.fire(Event.after_step)
-        self._drop_gradients()
+    def _apply(self, run: TrainState) -> None:
+        """Update the weights and their average."""
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(run.model)
+        self.fire(Event.after_step)
+
+    def _first_loss(self, pred: Any, yb: tuple[Any, ...]) -> torch.Tensor:
+        """The first loss of a fit, after a look at whether output and target fit and it can train."""
+        self.loss.check(pred, *yb)
+        loss: torch.Tensor = self.loss(pred, *yb)
+        if not loss.requires_grad:
+            raise TaskError(
+                "the loss does not depend on any parameter that trains, so there is no gradient",
+                do="look for detach(), .item(), argmax or torch.no_grad() in the model and in the loss",
+            )
+        self.checked = True
+        return loss
 
     def _drop_gradients(self) -> None:
         for p in self.params:
             p.grad = None
+
+    def _one_sample(self, run: TrainState) -> DataError:
+        length = 0 if run.batch_ids is None else len(run.batch_ids)
+        whole = self.grains * self.accumulate == 1
+        what = (
+            f"the batch of {length} samples" if whole else f"grain {run.grain} of a batch of {length} samples"
+        )
+        return DataError(
+            f"a BatchNorm layer has no spread to norm by in {what} at step {run.step} "
+            f"(epoch {run.epoch}, batch {run.batch}): it needs two values of each channel",
+            do="leave out a last batch of one sample (drop_last=True), "
+            + ("use another bs" if whole else "use fewer grains")
+            + ", or layers without batch statistics (GroupNorm)",
+        )
 
     def _non_finite(self, run: TrainState) -> NonFiniteError:
         loss_is_bad = run.loss_value is None or not math.isfinite(run.loss_value)
@@ -215,6 +256,11 @@ def _total_norm(grads: list[torch.Tensor], device: torch.device) -> torch.Tensor
     # The same arithmetic as get_total_norm, without its grouping: half the time on a small model.
     norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
     return norm
+
+
+def _explained(scale: LossScale | None) -> bool:
+    """Whether an overflow of the gradients can come from the scale of the loss."""
+    return scale is not None and not scale.exhausted
 
 
 def _has_non_finite(tensors: tuple[Any, ...]) -> bool:
