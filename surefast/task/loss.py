@@ -9,20 +9,17 @@ or training.
 from __future__ import annotations
 
 import abc
-import inspect
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, final
+from collections.abc import Sequence
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from surefast.errors import ArgumentError, TaskError
+from surefast.errors import ArgumentError
 from surefast.recipe.call import declared
 from surefast.task.loss_check import check_classes, check_numbers, check_one_target, check_probabilities
-
-LossFunction: TypeAlias = Callable[..., Any]
-"""``(pred, *targets) -> scalar``: the mean over the rows of a batch."""
+from surefast.task.outputs import mapped, one_tensor
 
 _NO_TARGET = -(2**62)
 # Never a target: F.cross_entropy must not skip -100 unless somebody asked for it.
@@ -52,6 +49,13 @@ class Loss(nn.Module, abc.ABC):
         """Activated outputs to decisions, such as the index of the class."""
         return pred
 
+    def each(self, pred: Any, *y: Any) -> Tensor:
+        """The loss of each sample, shape (B,): the mean over the sample's own targets.
+
+        Here one call for each sample; losses that can do it in one go have their own.
+        """
+        return torch.stack([self(*(_row(part, i) for part in (pred, *y))) for i in range(len(y[0]))])
+
     def check(self, pred: Tensor, *y: Tensor) -> None:
         """Refuse targets that do not fit the outputs; called on the first batch, it may read values.
 
@@ -59,6 +63,10 @@ class Loss(nn.Module, abc.ABC):
             TaskError: with the shapes found and what would fit.
         """
         check_one_target(type(self).__name__, y)
+
+
+def _row(part: Any, index: int) -> Any:
+    return mapped(lambda tensor: tensor[index : index + 1], part)
 
 
 class _ClassLoss(Loss):
@@ -111,8 +119,26 @@ class _ClassLoss(Loss):
         kept = targ != self.ignore_index
         return self.class_weight[targ.where(kept, 0)] * kept
 
+    @abc.abstractmethod
+    def _unreduced(self, pred: Tensor, targ: Tensor) -> Tensor:
+        """The loss of each of the flat targets (N,), 0 where it does not count."""
+
+    def _shares(self, targ: Tensor) -> Tensor:
+        """How much each of the flat targets (N,) counts in a mean."""
+        if self.class_weight is not None:
+            return self._weight_of(targ)
+        return torch.ones_like(targ) if self.ignore_index is None else targ != self.ignore_index
+
+    def each(self, pred: Tensor, *y: Tensor) -> Tensor:
+        """The loss of each sample, shape (B,): the mean over the sample's targets that count."""
+        rows = len(y[0])
+        pred, targ = self._flat(pred, y[0])
+        counts = self._shares(targ).reshape(rows, -1).sum(1)
+        return self._unreduced(pred, targ).reshape(rows, -1).sum(1) / counts.where(counts > 0, 1)
+
     def check(self, pred: Tensor, *y: Tensor) -> None:
         """Refuse targets that are no class numbers of this head; see ``Loss.check``."""
+        one_tensor(type(self).__name__, pred)
         check_one_target(type(self).__name__, y)
         n_weights = None if self.class_weight is None else len(self.class_weight)
         check_classes(
@@ -168,6 +194,9 @@ class CrossEntropyLossFlat(_ClassLoss):
         """The mean over the targets that count; 0 where none does."""
         return _cross_entropy(self, pred, y[0], self.label_smoothing)
 
+    def _unreduced(self, pred: Tensor, targ: Tensor) -> Tensor:
+        return _summands(self, pred, targ, self.label_smoothing, "none")
+
     def weight(self, *y: Tensor) -> int | Tensor:
         """The number of targets that count, or the sum of their class weights."""
         return _class_weight_sum(self, y[0])
@@ -196,6 +225,9 @@ class LabelSmoothingCrossEntropy(_ClassLoss):
     def forward(self, pred: Tensor, *y: Tensor) -> Tensor:
         """The mean over the targets."""
         return _cross_entropy(self, pred, y[0], self.eps)
+
+    def _unreduced(self, pred: Tensor, targ: Tensor) -> Tensor:
+        return _summands(self, pred, targ, self.eps, "none")
 
     def weight(self, *y: Tensor) -> int | Tensor:
         """The number of targets, or the sum of their class weights."""
@@ -232,17 +264,22 @@ class FocalLossFlat(_ClassLoss):
 
     def forward(self, pred: Tensor, *y: Tensor) -> Tensor:
         """The mean over the targets that count; 0 where none does."""
-        pred, targ = self._flat(pred, y[0])
+        loss = self._unreduced(*self._flat(pred, y[0]))
+        if self.ignore_index is None:
+            return loss.mean()
+        return loss.sum() / _at_least_one(self._counted(y[0]))
+
+    def _unreduced(self, pred: Tensor, targ: Tensor) -> Tensor:
         ignore = _NO_TARGET if self.ignore_index is None else self.ignore_index
         entropy = F.cross_entropy(pred, targ, ignore_index=ignore, reduction="none")
         # 1 - p, exact for p near 1; the clamp keeps the slope of the power finite there.
         missing = (-torch.expm1(-entropy)).clamp_min(torch.finfo(entropy.dtype).tiny)
         loss = missing**self.gamma * entropy
-        if self.class_weight is not None:
-            loss = loss * self._weight_of(targ)
-        if self.ignore_index is None:
-            return loss.mean()
-        return loss.sum() / _at_least_one(self._counted(targ))
+        return loss if self.class_weight is None else loss * self._weight_of(targ)
+
+    def _shares(self, targ: Tensor) -> Tensor:
+        # The mean of this loss is over the number of targets.
+        return torch.ones_like(targ) if self.ignore_index is None else targ != self.ignore_index
 
     def weight(self, *y: Tensor) -> int | Tensor:
         """The number of targets that count."""
@@ -253,12 +290,16 @@ def _cross_entropy(loss: _ClassLoss, pred: Tensor, targ: Tensor, smoothing: floa
     pred, targ = loss._flat(pred, targ)
     if loss.ignore_index is None and loss.class_weight is None:
         return F.cross_entropy(pred, targ, ignore_index=_NO_TARGET, label_smoothing=smoothing)
-    ignore = _NO_TARGET if loss.ignore_index is None else loss.ignore_index
-    total = F.cross_entropy(
-        pred, targ, loss.class_weight, ignore_index=ignore, reduction="sum", label_smoothing=smoothing
-    )
+    total = _summands(loss, pred, targ, smoothing, "sum")
     # Not torch's mean: a grain in which nothing counts would give 0 / 0, and poison the others.
     return total / _at_least_one(_class_weight_sum(loss, targ))
+
+
+def _summands(loss: _ClassLoss, pred: Tensor, targ: Tensor, smoothing: float, reduction: str) -> Tensor:
+    ignore = _NO_TARGET if loss.ignore_index is None else loss.ignore_index
+    return F.cross_entropy(
+        pred, targ, loss.class_weight, ignore_index=ignore, reduction=reduction, label_smoothing=smoothing
+    )
 
 
 def _class_weight_sum(loss: _ClassLoss, targ: Tensor) -> int | Tensor:
@@ -277,8 +318,21 @@ def _at_least_one(count: int | Tensor) -> int | Tensor:
 class _ElementLoss(Loss):
     """What losses over pairs of numbers share: outputs and targets of one shape."""
 
+    @abc.abstractmethod
+    def _reduced(self, pred: Tensor, targ: Tensor, reduction: str) -> Tensor:
+        """The loss of a pair, ``mean`` or ``none``."""
+
+    def forward(self, pred: Tensor, *y: Tensor) -> Tensor:
+        """The mean over all numbers."""
+        return self._reduced(*_pair(pred, y[0]), "mean")
+
+    def each(self, pred: Tensor, *y: Tensor) -> Tensor:
+        """The loss of each sample, shape (B,): the mean over the sample's numbers."""
+        return self._reduced(*_pair(pred, y[0]), "none").reshape(len(y[0]), -1).mean(1)
+
     def check(self, pred: Tensor, *y: Tensor) -> None:
         """Refuse shapes that would only fit by broadcasting; see ``Loss.check``."""
+        one_tensor(type(self).__name__, pred)
         check_one_target(type(self).__name__, y)
         check_numbers(type(self).__name__, pred, y[0])
 
@@ -312,10 +366,8 @@ class BCEWithLogitsLossFlat(_ElementLoss):
         tensor = None if pos_weight is None else torch.as_tensor(pos_weight, dtype=torch.get_default_dtype())
         self.register_buffer("pos_weight", tensor, persistent=False)
 
-    def forward(self, pred: Tensor, *y: Tensor) -> Tensor:
-        """The mean over samples and labels."""
-        pred, targ = _pair(pred, y[0])
-        return F.binary_cross_entropy_with_logits(pred, targ, pos_weight=self.pos_weight)
+    def _reduced(self, pred: Tensor, targ: Tensor, reduction: str) -> Tensor:
+        return F.binary_cross_entropy_with_logits(pred, targ, pos_weight=self.pos_weight, reduction=reduction)
 
     def activation(self, pred: Tensor) -> Tensor:
         """Probabilities, one for each label."""
@@ -339,9 +391,8 @@ class MSELossFlat(_ElementLoss):
     def __init__(self) -> None:
         super().__init__()
 
-    def forward(self, pred: Tensor, *y: Tensor) -> Tensor:
-        """The mean over all numbers."""
-        return F.mse_loss(*_pair(pred, y[0]))
+    def _reduced(self, pred: Tensor, targ: Tensor, reduction: str) -> Tensor:
+        return F.mse_loss(pred, targ, reduction=reduction)
 
 
 @declared()
@@ -352,108 +403,5 @@ class L1LossFlat(_ElementLoss):
     def __init__(self) -> None:
         super().__init__()
 
-    def forward(self, pred: Tensor, *y: Tensor) -> Tensor:
-        """The mean over all numbers."""
-        return F.l1_loss(*_pair(pred, y[0]))
-
-
-@declared()
-@final
-class UserLoss(Loss):
-    """A loss written by a user: the mean over the rows of a batch.
-
-    Args:
-        func: ``(pred, *targets) -> scalar``. Its ``activation`` and ``decodes`` are used where it has them.
-    """
-
-    def __init__(self, func: LossFunction) -> None:
-        super().__init__()
-        self.func = func
-        self._activation: Callable[[Tensor], Tensor] | None = getattr(func, "activation", None)
-        self._decodes: Callable[[Tensor], Tensor] | None = getattr(func, "decodes", None)
-
-    def forward(self, pred: Tensor, *y: Tensor) -> Tensor:
-        """What the function gives.
-
-        Raises:
-            TaskError: when that is not one number.
-        """
-        loss = self.func(pred, *y)
-        if not isinstance(loss, Tensor) or loss.ndim != 0:
-            found = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-            raise TaskError(
-                f"the loss {_name_of(self.func)} must give one number, the mean over the rows",
-                do="end it with .mean(), or build it with reduction='mean'",
-                found=found,
-            )
-        return loss
-
-    def weight(self, *y: Tensor) -> int:
-        """The number of rows."""
-        if not y:
-            raise TaskError(
-                f"the loss {_name_of(self.func)} got no target, so the number of its rows is not known",
-                do="give the batch a target, such as the input itself",
-            )
-        return len(y[0])
-
-    def activation(self, pred: Tensor) -> Tensor:
-        """The function's own activation; without one the outputs themselves."""
-        return pred if self._activation is None else self._activation(pred)
-
-    def decodes(self, pred: Tensor) -> Tensor:
-        """The function's own decoding; without one the outputs themselves."""
-        return pred if self._decodes is None else self._decodes(pred)
-
-    def check(self, pred: Tensor, *y: Tensor) -> None:
-        """Nothing is known of a user's loss; its first result is checked in ``forward``."""
-
-
-def as_loss(loss_func: LossFunction) -> Loss:
-    """The loss that a user meant: one of ours, one of torch's with its activation, or a function.
-
-    ``nn.CrossEntropyLoss``, ``nn.BCEWithLogitsLoss``, ``nn.MSELoss``, ``nn.L1Loss`` and their functions are
-    recognised. Any other function or module is taken to give the mean over the rows.
-
-    Raises:
-        ArgumentError: for a class in place of an object, or a loss that does not give a mean.
-    """
-    if isinstance(loss_func, Loss):
-        return loss_func
-    if inspect.isclass(loss_func):
-        name = loss_func.__name__
-        raise ArgumentError(f"loss_func={name} is a class", do=f"make the loss: loss_func={name}()")
-    if not callable(loss_func):
-        raise ArgumentError(
-            f"loss_func={loss_func!r} cannot be called",
-            do="pass a loss such as CrossEntropyLossFlat(), or a function of (pred, targ)",
-        )
-    reduction = getattr(loss_func, "reduction", "mean")
-    if reduction != "mean":
-        raise ArgumentError(
-            f"the loss {_name_of(loss_func)} has reduction={reduction!r}, and training needs the mean",
-            do="build it with reduction='mean'; the exact weighting of uneven batches is done for you",
-        )
-    return _from_torch(loss_func) or UserLoss(loss_func)
-
-
-def _from_torch(func: LossFunction) -> Loss | None:
-    # By exact type: a subclass may do anything.
-    made: Loss | None = None
-    if type(func) is nn.CrossEntropyLoss:
-        made = CrossEntropyLossFlat(1, func.weight, func.ignore_index, func.label_smoothing)
-    elif func is F.cross_entropy:
-        made = CrossEntropyLossFlat(1, ignore_index=-100)
-    elif type(func) is nn.BCEWithLogitsLoss and func.weight is None:
-        made = BCEWithLogitsLossFlat(pos_weight=func.pos_weight)
-    elif func is F.binary_cross_entropy_with_logits:
-        made = BCEWithLogitsLossFlat()
-    elif type(func) is nn.MSELoss or func is F.mse_loss:
-        made = MSELossFlat()
-    elif type(func) is nn.L1Loss or func is F.l1_loss:
-        made = L1LossFlat()
-    return made
-
-
-def _name_of(func: object) -> str:
-    return str(getattr(func, "__name__", type(func).__name__))
+    def _reduced(self, pred: Tensor, targ: Tensor, reduction: str) -> Tensor:
+        return F.l1_loss(pred, targ, reduction=reduction)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from surefast.errors import ArgumentError, TaskError
 from surefast.task.loss import BCEWithLogitsLossFlat, Loss
+from surefast.task.outputs import mapped
 
 MetricFunction: TypeAlias = Callable[..., Any]
 """``(pred, targ) -> scalar``: the mean over the rows of a batch."""
@@ -49,6 +50,11 @@ class Metric(abc.ABC):
     def bind(self, loss: Loss) -> None:
         """Say which loss the outputs belong to: its activation and ignored targets are used."""
         self.loss = loss
+
+    @property
+    def takes_any_output(self) -> bool:
+        """Whether the model may give tuples or dicts of tensors; otherwise it must give one tensor."""
+        return False
 
     @abc.abstractmethod
     def reset(self) -> None:
@@ -243,6 +249,11 @@ class FunctionMetric(Metric):
             self._elements = functools.partial(known.elements, *func.args, **func.keywords)
         self.reset()
 
+    @property
+    def takes_any_output(self) -> bool:
+        """Whether the function is the user's: it knows what the model gives."""
+        return self._elements is None
+
     def reset(self) -> None:
         """Forget all batches."""
         self._total: Tensor | float = 0.0
@@ -250,10 +261,10 @@ class FunctionMetric(Metric):
 
     def update(self, pred: Tensor, *y: Tensor) -> None:
         """Add one batch to the sums."""
-        pred = pred.detach()
         if self._elements is None:
-            self._update_rows(pred, y)
+            self._update_rows(mapped(Tensor.detach, pred), y)
             return
+        pred = pred.detach()
         targ = self._one_target(y)
         kept = self._kept(targ)
         if kept is None:
@@ -265,7 +276,7 @@ class FunctionMetric(Metric):
             self._count = self._count + kept.sum()
         self._total = self._total + (wide(scores).sum() if scores.is_floating_point() else scores.sum())
 
-    def _update_rows(self, pred: Tensor, y: Sequence[Tensor]) -> None:
+    def _update_rows(self, pred: Any, y: Sequence[Tensor]) -> None:
         result = self._func(pred, *y)
         if isinstance(result, Tensor):
             result = wide(result.detach())

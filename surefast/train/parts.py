@@ -11,7 +11,8 @@ from surefast.data.dataloaders import DataLoaders
 from surefast.errors import ArgumentError, TaskError
 from surefast.keys.generator import seeded
 from surefast.keys.key import make_key
-from surefast.task.loss import Loss, as_loss
+from surefast.task.loss import Loss
+from surefast.task.user_loss import as_loss
 
 
 def make_model(model: nn.Module | Callable[[], nn.Module], seed: int) -> nn.Module:

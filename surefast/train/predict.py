@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from surefast.data.batch import Batch
 from surefast.data.dataloaders import AnyLoader
 from surefast.errors import ArgumentError, EmptyDataError
 from surefast.task.loss import Loss
-from surefast.task.metric import Metric
+from surefast.task.metric import Metric, wide
+from surefast.task.outputs import joined, mapped, one_tensor
 
 
 @contextlib.contextmanager
@@ -69,29 +71,30 @@ class Evaluator:
             if not batch.y:
                 raise ArgumentError("the loader has no targets", do="use get_preds for data without labels")
             weight = self.loss.weight(*batch.y)
-            total = total + self.loss(output, *batch.y).double() * weight
+            total = total + wide(self.loss(output, *batch.y)) * weight
             weights = weights + weight
             for metric in metrics:
+                if not metric.takes_any_output:
+                    one_tensor(f"the metric {metric.name}", output)
                 metric.update(output, *batch.y)
-        row = {"valid_loss": float(total / weights)}
+        count = float(weights)  # 0 where every target is ignored: no loss is known then
+        row = {"valid_loss": float(total) / count if count else math.nan}
         row.update((metric.name, metric.value()) for metric in metrics)
         return row
 
     def predictions(self, loader: AnyLoader, *, with_loss: bool = False) -> Predictions:
         """Activated outputs and targets of a whole loader, on the CPU."""
-        preds: list[torch.Tensor] = []
-        targets: list[torch.Tensor] = []
+        preds: list[Any] = []
+        targets: list[Any] = []
         losses: list[torch.Tensor] = []
         for batch, output in self.outputs(loader):
-            preds.append(self.loss.activation(output).cpu())
+            preds.append(mapped(torch.Tensor.cpu, self.loss.activation(output)))
             if batch.y:
-                targets.append(batch.y[0].cpu())
+                targets.append(mapped(torch.Tensor.cpu, batch.y[0] if len(batch.y) == 1 else batch.y))
             if with_loss:
                 losses.append(_each_loss(self.loss, output, batch.y).cpu())
         return Predictions(
-            torch.cat(preds),
-            torch.cat(targets) if targets else None,
-            torch.cat(losses) if losses else None,
+            joined(preds), joined(targets) if targets else None, torch.cat(losses) if losses else None
         )
 
 
@@ -100,24 +103,28 @@ class Evaluator:
 class Predictions:
     """What a model says about a whole loader."""
 
-    preds: torch.Tensor
-    targets: torch.Tensor | None
+    preds: Any
+    """A tensor, or what the model gives: tuples and dicts of tensors."""
+
+    targets: Any
+    """A tensor, a tuple where there are several targets, None without labels."""
+
     losses: torch.Tensor | None
 
 
-def _each_loss(loss: Loss, output: torch.Tensor, targets: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """The loss of each sample, shape (B,): one call a sample, for any loss whatever."""
+def _each_loss(loss: Loss, output: Any, targets: tuple[Any, ...]) -> torch.Tensor:
+    """The loss of each sample, shape (B,)."""
     if not targets:
         raise ArgumentError("losses need targets, and the loader has none", do="leave out with_loss=True")
-    return torch.stack([
-        loss(output[i : i + 1], *(y[i : i + 1] for y in targets)) for i in range(len(output))
-    ]).float()
+    return loss.each(output, *targets).float()
 
 
 def _to_float(output: Any) -> Any:
-    if isinstance(output, torch.Tensor) and output.is_floating_point() and output.dtype != torch.float64:
-        return output.float()
-    return output
+    return mapped(_wide_enough, output)
+
+
+def _wide_enough(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.is_floating_point() and tensor.dtype != torch.float64 else tensor
 
 
 @torch.no_grad()
@@ -133,11 +140,20 @@ def tta_predictions(
         n: augmented passes; pass k draws the augmentation of epoch k.
         beta: share of the plain prediction; ``torch.lerp(augmented, plain, beta)`` as in fastai.
     """
-    sums: torch.Tensor | None = None
-    for k in range(n):
-        outputs = [evaluator.loss.activation(o).cpu() for _, o in evaluator.outputs(augmented, epoch=k)]
-        sums = torch.cat(outputs) if sums is None else sums + torch.cat(outputs)
+    if n < 0 or not 0 <= beta <= 1:
+        raise ArgumentError(f"tta(n={n}, beta={beta})", do="use n of 0 or more, and beta from 0 to 1")
     base = evaluator.predictions(plain)
-    if sums is None:
+    if n == 0:
         return base
-    return Predictions(torch.lerp(sums / n, base.preds, beta), base.targets, None)
+    if not isinstance(base.preds, torch.Tensor):
+        raise ArgumentError(
+            f"the model gives a {type(base.preds).__name__}, and the mean of those is not known",
+            do="average get_preds(dl=...) over your own augmented loaders",
+        )
+    total: Any = 0
+    for k in range(n):
+        outputs = [
+            evaluator.loss.activation(output).cpu() for _, output in evaluator.outputs(augmented, epoch=k)
+        ]
+        total = joined(outputs) + total
+    return Predictions(torch.lerp(total / n, base.preds, beta), base.targets, None)

@@ -18,9 +18,8 @@ from surefast.task.loss import (
     L1LossFlat,
     LabelSmoothingCrossEntropy,
     MSELossFlat,
-    UserLoss,
-    as_loss,
 )
+from surefast.task.user_loss import UserLoss, as_loss
 
 CLASSES = 5
 WEIGHTS = [0.5, 2.0, 1.0, 0.0, 3.0]
