@@ -30,7 +30,7 @@ class Settings:
     """Threads of one operation; other numbers sum in another order."""
 
     tf32: bool = False
-    """Whether convolutions and matrix products may round to TF32 on a CUDA card."""
+    """Whether convolutions and matrix products may round their inputs to TF32."""
 
     def __post_init__(self) -> None:
         if self.determinism not in {"strict", "warn", "off"}:
@@ -57,8 +57,9 @@ class Settings:
         # Filling memory costs time and hides nothing here: results never depend on uninitialised memory.
         _memory().fill_uninitialized_memory = False
         torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.allow_tf32 = self.tf32
-        torch.backends.cuda.matmul.allow_tf32 = self.tf32
+        _write_rounding(
+            _Rounding("high", ("tf32",) * 6) if self.tf32 else _Rounding("highest", ("ieee",) * 6)
+        )
 
 
 @contextlib.contextmanager
@@ -96,6 +97,17 @@ def data_folder() -> Path:
 
 
 @dataclass(frozen=True)
+class _Rounding:
+    """To what float32 inputs may be rounded before a product, on cards and CPUs."""
+
+    matmul: str | None
+    """torch's older setting; None where it contradicts the newer ones, and reading it would raise."""
+
+    places: tuple[str, ...]
+    """The newer settings, in the order of ``_rounding_places``."""
+
+
+@dataclass(frozen=True)
 class Flags:
     """The settings as torch holds them, to compare and to put back."""
 
@@ -104,8 +116,7 @@ class Flags:
     warn_only: bool
     fill: bool
     benchmark: bool
-    cudnn_tf32: bool
-    matmul_tf32: bool
+    rounding: _Rounding
 
 
 def read_flags() -> Flags:
@@ -116,8 +127,7 @@ def read_flags() -> Flags:
         torch.is_deterministic_algorithms_warn_only_enabled(),
         _memory().fill_uninitialized_memory,
         torch.backends.cudnn.benchmark,
-        torch.backends.cudnn.allow_tf32,
-        torch.backends.cuda.matmul.allow_tf32,
+        _read_rounding(),
     )
 
 
@@ -128,13 +138,41 @@ def write_flags(flags: Flags) -> None:
     torch.use_deterministic_algorithms(flags.deterministic, warn_only=flags.warn_only)
     _memory().fill_uninitialized_memory = flags.fill
     torch.backends.cudnn.benchmark = flags.benchmark
-    torch.backends.cudnn.allow_tf32 = flags.cudnn_tf32
-    torch.backends.cuda.matmul.allow_tf32 = flags.matmul_tf32
+    if _read_rounding() != flags.rounding:
+        _write_rounding(flags.rounding)
 
 
 def read_variables(names: Iterable[str]) -> dict[str, str]:
     """The environment variables among ``names`` that are set; they are read here and nowhere else."""
     return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _rounding_places() -> tuple[Any, ...]:
+    backends: Any = torch.backends  # its type hints lack some of them
+    return (
+        backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn,
+        backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn,
+    )  # fmt: skip
+
+
+def _read_rounding() -> _Rounding:
+    try:
+        matmul: str | None = torch.get_float32_matmul_precision()
+    except RuntimeError:  # set through the newer names only
+        matmul = None
+    return _Rounding(matmul, tuple(place.fp32_precision for place in _rounding_places()))
+
+
+def _write_rounding(rounding: _Rounding) -> None:
+    # Both kinds of settings are kept in agreement: torch raises in whoever reads one that contradicts.
+    if rounding.matmul is not None:
+        torch.set_float32_matmul_precision(rounding.matmul)
+    conv, rnn = rounding.places[1:3]
+    if conv == rnn:
+        torch.backends.cudnn.allow_tf32 = conv == "tf32"
+    for place, value in zip(_rounding_places(), rounding.places, strict=True):
+        if place.fp32_precision != value:
+            place.fp32_precision = value
 
 
 def _memory() -> Any:
