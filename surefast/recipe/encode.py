@@ -91,22 +91,32 @@ class Encoder:
     """Takes snapshots, and remembers the digest of each opaque object as it was seen first.
 
     The first sight counts: the digest of a model is that of its initial weights, also after training.
+    What lies underneath a short form (``made``) is told only where it says something new: not what the
+    short form was given under the same name, not what it leaves empty, and no object twice.
+
+    Args:
+        as_told: take every record as it stands, because it comes from a file.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, as_told: bool = False) -> None:
+        self._as_told = as_told
+        self._short_forms: list[Call] = []
+        self._path: list[str] = []
+        self._told: dict[object, str] = {}
         self._seen: dict[int, tuple[object, Opaque]] = {}
         self._inside: list[int] = []
         self._holder = Value(None, "user")
         self._sources: dict[str, str] = {}
         self._references: dict[Any, Reference] = {}
 
-    def call(self, call: Call, around: Call | None = None) -> Call:
+    def call(self, call: Call) -> Call:
         """The record with every value replaced by its snapshot.
 
         Args:
             call: a live or an inert record.
-            around: the short form that made this call; what it hands on unchanged is not told twice.
         """
+        if not self._inside:
+            self._told = {}
         if id(call) in self._inside:
             return Call(call.target, {})
         self._inside.append(id(call))
@@ -115,15 +125,39 @@ class Encoder:
             values = {}
             for name, value in call.values.items():
                 self._holder = value
-                inert = _same_as(value.value, around) or self.snapshot(value.value, name)
-                if self._is_handed_on(name, inert, around):
-                    continue
-                values[name] = Value(inert, value.origin, value.why, value.neutral)
-            made = self.call(call.made, call) if call.made is not None else None
+                self._path.append(name)
+                inert = self._snapshot_once(value.value, name)
+                if not self._is_told(name, value, inert):
+                    values[name] = Value(inert, value.origin, value.why, value.neutral)
+                self._path.pop()
+            made = self._made(call)
         finally:
             self._inside.pop()
             self._holder = holder
         return Call(call.target, values, made, call.source or self._source(call.target))
+
+    def _made(self, call: Call) -> Call | None:
+        if call.made is None:
+            return None
+        self._short_forms.append(call)
+        self._path.append("made")
+        try:
+            return self.call(call.made)
+        finally:
+            self._short_forms.pop()
+            self._path.pop()
+
+    def _snapshot_once(self, value: Any, name: str) -> Any:
+        """The inert form; inside a short form, of what was told before only where it stands."""
+        if self._as_told:
+            return self.snapshot(value, name)
+        key = _identity(value)
+        place = self._told.get(key) if key is not None else None
+        if place is not None and self._short_forms:
+            return Same(place)
+        if key is not None:
+            self._told[key] = _text_of(self._path)
+        return self.snapshot(value, name)
 
     def snapshot(self, value: Any, name: str = "") -> Any:
         """The inert form of a live value; an inert one comes back as it is.
@@ -150,14 +184,40 @@ class Encoder:
         finally:
             self._inside.pop()
 
-    def _is_handed_on(self, name: str, inert: Any, around: Call | None) -> bool:
-        """Whether the short form around has an argument of this name with this value: told there."""
-        if around is None or name not in around.values:
+    def _is_told(self, name: str, value: Value, inert: Any) -> bool:
+        """Whether a value underneath a short form says nothing new."""
+        if self._as_told or not self._short_forms:
             return False
-        if isinstance(inert, Same):
-            return inert.name == name
-        outer = self.snapshot(around.values[name].value, name)
-        return canonical(to_plain(outer)) == canonical(to_plain(inert))
+        is_empty = inert is None and value.origin == "default"
+        is_idle = value.neutral and not (value.origin == "inferred" and not value.why.startswith("set by "))
+        if is_empty or is_idle or self._is_known(inert):
+            return True
+        outer = next((form.values[name] for form in reversed(self._short_forms) if name in form.values), None)
+        if outer is None:
+            return False
+        record = call_of(outer.value)
+        if record is not None and record is call_of(value.value):
+            return True
+        return self._alone(outer.value, name) == self._alone(value.value, name)
+
+    def _is_known(self, inert: Any) -> bool:
+        """Whether the same opaque content was told before; a digest twice says nothing more."""
+        if not isinstance(inert, Opaque):
+            return False
+        here = _text_of(self._path)
+        return self._told.setdefault((inert.type, inert.digest), here) != here
+
+    def _alone(self, value: Any, name: str) -> str:
+        """A value in full, whatever was told before, as one text."""
+        return canonical(to_plain(self._whole().snapshot(value, name)))
+
+    def _whole(self) -> Encoder:
+        """One that leaves nothing out, with the same memory."""
+        if self._as_told:
+            return self
+        whole = Encoder(as_told=True)
+        whole._seen, whole._sources, whole._references = self._seen, self._sources, self._references
+        return whole
 
     def _source(self, target: str) -> str:
         """The hash of a user's callable; its file is parsed once for each."""
@@ -206,15 +266,23 @@ class Encoder:
     def _sequence(self, value: Any) -> Any:
         if len(value) > MAX_LIST:
             return self._opaque(value)
+        if isinstance(value, list | tuple):
+            items = [self._item(position, item) for position, item in enumerate(value)]
+            return items if isinstance(value, list) else tuple(items)
         inner = (self.snapshot(item) for item in value)
-        if isinstance(value, list):
-            return list(inner)
-        if isinstance(value, tuple):
-            return tuple(inner)
         try:
             return frozenset(inner) if isinstance(value, frozenset) else set(inner)
         except TypeError:  # a snapshot that has no hash
             return self._opaque(value)
+
+    def _item(self, position: int, item: Any) -> Any:
+        if call_of(item) is None:
+            return self.snapshot(item)
+        self._path.append(f"[{position}]")
+        try:
+            return self._snapshot_once(item, "")
+        finally:
+            self._path.pop()
 
     def _reference(self, value: Any) -> Any:
         owner = getattr(value, "__self__", None)
@@ -228,16 +296,13 @@ class Encoder:
 
     def _dataclass(self, value: Any) -> Call:
         holder = self._holder
-        values = {
-            field.name: Value(
-                self.snapshot(getattr(value, field.name), field.name),
-                holder.origin,
-                holder.why,
-                holder.neutral,
-            )
-            for field in dataclasses.fields(value)
-            if field.init
-        }
+        values = {}
+        for field in dataclasses.fields(value):
+            if field.init:
+                self._path.append(field.name)
+                inert = self._snapshot_once(getattr(value, field.name), field.name)
+                values[field.name] = Value(inert, holder.origin, holder.why, holder.neutral)
+                self._path.pop()
         target = target_of(type(value))
         return Call(
             target, values, source="" if is_library(target) else source_hash(live_source(type(value)))
@@ -245,7 +310,7 @@ class Encoder:
 
     def _opaque(self, value: Any) -> Opaque:
         if id(value) not in self._seen:
-            made = Opaque(target_of(type(value)), digest(value, self._describe))
+            made = Opaque(target_of(type(value)), digest(value, self._whole()._describe))
             self._seen[id(value)] = (value, made)  # the object is held, so that its id stays its own
         return self._seen[id(value)][1]
 
@@ -260,11 +325,23 @@ class Encoder:
         return canonical(to_plain(self.snapshot(dict(inside))))
 
 
-def _same_as(value: Any, around: Call | None) -> Same | None:
-    record = call_of(value) if around is not None and not inspect.isclass(value) else None
-    if record is None or around is None:
+def _identity(value: Any) -> object:
+    """What two values share that are one recorded object, or lists of the same ones; else None."""
+    if inspect.isclass(value):
         return None
-    return next((Same(name) for name, other in around.values.items() if call_of(other.value) is record), None)
+    record = call_of(value)
+    if record is not None:
+        return id(record)
+    if dataclasses.is_dataclass(value):
+        return id(value)
+    if not isinstance(value, list | tuple) or not value:
+        return None
+    records = [None if inspect.isclass(item) else call_of(item) for item in value]
+    return None if any(one is None for one in records) else tuple(map(id, records))
+
+
+def _text_of(path: list[str]) -> str:
+    return "".join(part if part.startswith("[") else f".{part}" for part in path).removeprefix(".")
 
 
 def _source_of_target(target: str) -> str:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from surefast.recipe.call import Call
 from surefast.recipe.encode import Encoder, canonical, to_plain
@@ -16,6 +16,10 @@ from surefast.recipe.value import Value
 
 if TYPE_CHECKING:
     from rich.console import Group
+
+
+SECTIONS: Final = ("facts", "environment")
+"""What was found in the data, and versions and flags."""
 
 
 class Fit(NamedTuple):
@@ -62,6 +66,14 @@ class Recipe:
             return self._frozen_fits[index]
         return self._encoder.call(self.fits[index].call)
 
+    def section(self, name: Literal["facts", "environment"]) -> dict[str, Value]:
+        """The values of one section, inert."""
+        values = self.facts if name == "facts" else self.environment
+        return {
+            key: replace(value, value=self._encoder.snapshot(value.value, key))
+            for key, value in values.items()
+        }
+
     def add_fit(self, call: Call, *, frozen: int) -> None:
         """Append a fit.
 
@@ -87,10 +99,9 @@ class Recipe:
         for index, fit in enumerate(self.fits):
             found.update(leaves(f"fit[{index}]", Value(self.fit_call(index), "user")))
             found[f"fit[{index}].frozen"] = Value(fit.frozen, "inferred", "groups frozen when it began")
-        for section, values in (("facts", self.facts), ("environment", self.environment)):
-            for name, value in values.items():
-                inert = self._encoder.snapshot(value.value, name)
-                found.update(leaves(f"{section}.{quoted(name)}", replace(value, value=inert)))
+        for section in SECTIONS:
+            for name, value in self.section(section).items():
+                found.update(leaves(f"{section}.{quoted(name)}", value))
         for path, why in self._accepted.items():
             if path in found and found[path].origin == "default":
                 found[path] = replace(found[path], origin="user", why=why)
@@ -118,8 +129,7 @@ class Recipe:
         """The whole recipe as a TOML text that ``from_toml`` reads back."""
         fits = [(self.fit_call(index), fit.frozen) for index, fit in enumerate(self.fits)]
         sections = [
-            {name: self._encoder.snapshot(value.value, name) for name, value in values.items()}
-            for values in (self.facts, self.environment)
+            {key: value.value for key, value in self.section(section).items()} for section in SECTIONS
         ]
         return write_parts(Parts(self.setup, fits, sections[0], sections[1]), self.flat())
 
@@ -141,6 +151,7 @@ class Recipe:
             for kind, table in (("facts", parts.facts), ("environment", parts.environment))
         ]
         recipe = Recipe(setup, sections[0], sections[1])
+        recipe._encoder = Encoder(as_told=True)
         for index, (call, frozen) in enumerate(parts.fits):
             recipe.add_fit(_with_origins(call, f"fit[{index}]", origins), frozen=frozen)
         recipe.freeze()
@@ -155,7 +166,7 @@ class Recipe:
     def __rich__(self) -> Group:
         from surefast.recipe.show import recipe_tables
 
-        return recipe_tables(self.flat(), self.hash)
+        return recipe_tables(self)
 
     def _repr_html_(self) -> str:
         from surefast.recipe.show import as_html

@@ -70,8 +70,7 @@ def test_paths_and_origins():
     assert flat["setup.lr"] == Value(0.1, "user")
     assert flat["setup.dls.valid_pct"] == Value(0.3, "user")
     assert flat["setup.dls.bs"].origin == "default"
-    assert flat["setup.dls.made.self.splitter.valid_pct"] == Value(0.3, "inferred", "set by from_folder")
-    assert flat["setup.dls.made.num_workers"].neutral
+    assert flat["setup.dls.made.self.splitter.seed"] == Value(42, "default")
     assert flat["setup.tfms[0].seed"].origin == "default"
     assert flat["setup.tfms[1]"] == Value(3, "user")
     assert flat["setup.n_out"] == Value(3, "inferred", "classes in the data")
@@ -84,8 +83,38 @@ def test_what_a_short_form_hands_on_is_told_once():
     """What a short form hands on unchanged stands at the short form; underneath is what it adds."""
     flat = Recipe(call_of(short_learner(from_folder("x"))), {}, {}).flat()
     assert not any(path.startswith(("setup.made.dls", "setup.made.lr")) for path in flat)
-    assert flat["setup.made.model"].origin == "default"
+    assert flat["setup.made.tfms"].origin == "default"
     assert flat["setup.made.data"].value == {"same": "dls"}
+
+
+def test_underneath_only_what_is_new_is_told():
+    """Deep inside a short form too: no handed-on value, no empty or idle default, no object twice."""
+    flat = make().flat()
+    inside = {path: value.value for path, value in flat.items() if path.startswith("setup.dls.made.")}
+    inside = {path: value for path, value in inside.items() if not path.endswith("call_source")}
+    assert list(inside) == [
+        "setup.dls.made.call",
+        "setup.dls.made.self.call",
+        "setup.dls.made.self.splitter.call",
+        "setup.dls.made.self.splitter.seed",
+        "setup.dls.made.source",
+    ]
+
+    other = Block(Splitter(0.1)).loaders("x", num_workers=5)
+    assert "setup.dls.num_workers" in Recipe(call_of(Learn(other)), {}, {}).flat()  # not underneath
+
+
+def test_digest_does_not_depend_on_what_was_told_before():
+    """The digest of an object is of all it holds, wherever in the recipe it stands."""
+
+    class Holder:
+        def __init__(self, inner):
+            self.inner = inner
+
+    splitter = Splitter()
+    alone = Recipe(call_of(Learn(Holder(splitter))), {}, {}).flat()["setup.dls"]
+    beside = Recipe(call_of(Learn(Holder(splitter), model=splitter)), {}, {}).flat()["setup.dls"]
+    assert alone == beside
 
 
 def test_hash_ignores_origin_and_neutral_values():
@@ -160,13 +189,50 @@ def test_part_hash():
 
 
 def test_show(capsys):
-    """The table says value, origin and why, also in markup-like text and on a narrow terminal."""
+    """What the user chose comes first, then what nobody chose, then what was worked out and why."""
     make(tfms=["[red]"]).show()
     out = " ".join(capsys.readouterr().out.split())
-    assert "lr 0.001 default" in out
-    assert "inferred: classes in the data" in out
-    assert "['[red]']" in out
-    assert "default, cannot change bits" in out
+    first = "setup = Learn (source "
+    assert out.startswith(first)
+    assert "user tfms=['[red]'] default lr=0.001, verbose*=True, password=''; None: model inferred" in out
+    assert "n_out=3 (classes in the data)" in out
+    assert "setup.dls.made.self = Block" in out
+    assert "splitter=Splitter(default: seed=42) (set by from_folder)" in out
+    assert out.endswith("(* cannot change the result)")
+
+
+def test_show_says_a_call_on_a_line_and_a_list_of_calls_on_several(capsys):
+    """With the defaults behind what was given; what was told before is named by its place."""
+    splitter = Splitter(0.5)
+    Recipe(call_of(Learn(3, tfms=[splitter, Splitter(seed=1)], model=Splitter(0.1))), {}, {}).show()
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert "            model=Splitter(valid_pct=0.1; default: seed=42)" in lines
+    at = lines.index("            tfms:")
+    assert lines[at + 1].strip() == "Splitter(valid_pct=0.5; default: seed=42)"
+    assert lines[at + 2].strip() == "Splitter(seed=1; default: valid_pct=0.2)"
+
+
+def test_show_tells_the_same_findings_of_two_fits_once(capsys):
+    """Groups of an optimizer are a line each; a second fit with the same ones refers to the first."""
+    recipe = make()
+    for number in range(2):
+        call = Learn(3).fit(1)
+        call.infer("optimizer", "Adam", "what opt_func comes to")
+        call.infer("groups", [{"params": 8, "lr": 0.1}], "what opt_func comes to")
+        recipe.add_fit(call, frozen=number)
+    recipe.show()
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.count("groups[0]: params 8, lr 0.1") == 1
+    assert "as in fit[1]: optimizer, groups (what opt_func comes to)" in out
+
+
+def test_show_shortens_paths(capsys, tmp_path, monkeypatch):
+    """A path under the working folder is shown from there; the file keeps it whole."""
+    monkeypatch.chdir(tmp_path)
+    recipe = Recipe(call_of(from_folder(tmp_path / "images")), {}, {})
+    recipe.show()
+    assert "path='images'" in capsys.readouterr().out
+    assert (tmp_path / "images").as_posix() in recipe.to_toml()
 
 
 def test_html_is_escaped():
