@@ -26,9 +26,10 @@ from surefast.data.leaks import check_leaks as find_and_report_leaks
 from surefast.data.leaks import check_repeatable
 from surefast.data.loader import Loader, Sources, Workers
 from surefast.data.split import RandomSplitter, checked_split
+from surefast.data.table import describe_table
 from surefast.data.transform import Batches, BatchTransform, Items, as_batch_transforms, as_item_transforms
 from surefast.errors import ArgumentError, EmptyDataError, LabelError
-from surefast.recipe.call import current_call, declared
+from surefast.recipe.call import call_of, current_call, declared
 from surefast.task.task import Task
 
 if TYPE_CHECKING:
@@ -150,8 +151,8 @@ class DataBlock:
         return Datasets(made[0], made[1])
 
     @declared(
-        neutral={"path", "verbose", "num_workers", "workers", "prefetch", "device", "check_leaks"},
-        skip={"source"},
+        # The fingerprint among the facts tells which items there are, wherever their folder stands.
+        neutral={"source", "path", "verbose", "num_workers", "workers", "prefetch", "device", "check_leaks"}
     )
     def dataloaders(
         self,
@@ -194,8 +195,9 @@ class DataBlock:
         """
         if verbose:
             self.summary(source)
-        data = self.datasets(source)
         call = current_call()
+        describe_table(call, "source", source)
+        data = self.datasets(source)
         if device is None:
             device, why = default_device()
             call.infer("device", str(device), why, neutral=True)
@@ -231,6 +233,10 @@ class DataBlock:
             sources=sources,
             device=device,
         )
+        for loader in (train, valid):
+            record = call_of(loader)
+            if record is not None:  # made again from the source
+                record.values.pop("dataset", None)
         return DataLoaders(train, valid, path=path, device=device, task=data.task)
 
     @declared(skip={"source"}, neutral={"bs", "show"})
@@ -290,17 +296,17 @@ class DataBlock:
 
 
 def _record_workers(sources: Sources, samples: Samples) -> None:
-    call = current_call()
-    if sources.num_workers is None:
-        why = "one for each processor, up to 8; none for a small set that needs processes"
-        call.infer("num_workers", sources.count(samples), why, neutral=True)
-    if sources.workers == "auto":
-        why = (
-            "every item transform may run in a thread"
-            if samples.threadable
-            else "foreign transforms hold the lock"
-        )
-        call.infer("workers", sources.kind(samples), why, neutral=True)
+    # Under a name of its own: another machine that reads the recipe chooses anew.
+    kind, count = sources.kind(samples), sources.count(samples)
+    why = (
+        "every item transform may run in a thread"
+        if samples.threadable
+        else "foreign transforms hold the lock"
+    )
+    built = (
+        "between steps" if kind == "here" else f"in {count} {'threads' if kind == 'thread' else 'processes'}"
+    )
+    current_call().infer("built", built, why, neutral=True)
 
 
 def _blocks(given: Any) -> list[TransformBlock]:
@@ -351,7 +357,7 @@ def _encode(
     encoding: Encoding, train: Samples, valid: Samples, element: int
 ) -> tuple[Encoder, list[Any], list[Any]]:
     """Fit on training labels, encode both sides."""
-    raw = [[samples.read(element, i) for i in range(len(samples))] for samples in (train, valid)]
+    raw = [samples.read_all(element) for samples in (train, valid)]
     encoder = encoding.fit(raw[0])
     encoded = [
         _encode_all(encoder, values, samples, side)

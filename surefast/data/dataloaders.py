@@ -21,7 +21,7 @@ from surefast.data.foreign import ForeignLoader
 from surefast.data.items import fingerprint
 from surefast.data.loader import Loader, Sources
 from surefast.data.prepared import PreparedLoader
-from surefast.data.transform import Batches, BatchTransform, as_batch_transforms
+from surefast.data.transform import Batches, BatchTransform, as_batch_transforms, in_order
 from surefast.errors import ArgumentError
 from surefast.keys.key import DEFAULT_SEED
 from surefast.recipe.call import current_call, declared
@@ -214,7 +214,7 @@ class DataLoaders:
 
     @declared()
     def with_batch_tfms(self, batch_tfms: Batches | Iterable[Batches]) -> DataLoaders:
-        """New DataLoaders over the same data sets, with more batch transforms after those there are."""
+        """New DataLoaders over the same data sets, with more batch transforms in their order."""
         more = as_batch_transforms(batch_tfms, self.n_inp)
         made = [_with(loader, more) for loader in self.loaders]
         valid = made[1] if len(made) > 1 else None
@@ -227,6 +227,8 @@ class DataLoaders:
             samples = loader.dataset
             if isinstance(samples, Samples):
                 digest.update(fingerprint(samples.items).encode())
+                if hasattr(samples.items, "iloc"):  # the files that its rows name
+                    digest.update(fingerprint(samples.paths()).encode())
                 for labels in samples.labels:
                     digest.update(fingerprint(labels).encode() if labels is not None else b"-")
             elif isinstance(loader, PreparedLoader):
@@ -309,7 +311,7 @@ def _with(
         made = ForeignLoader(
             loader.loader, train=loader.train, n_inp=loader.n_inp, device=device or loader.device
         )
-        made.batch_tfms = (*loader.batch_tfms, *more)
+        made.batch_tfms = tuple(in_order((*loader.batch_tfms, *more)))
         return made
     if isinstance(loader, PreparedLoader):
         if more:

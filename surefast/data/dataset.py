@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, final
 
 from surefast.data.blocks import Encoder
+from surefast.data.label import ColReader
 from surefast.data.transform import ItemTransform, name_of
 from surefast.errors import DataError, FileError, LabelError, TransformError
 from surefast.keys.generator import seeded
@@ -47,6 +48,12 @@ class Element:
     def raw(self, item: Any) -> Any:
         """What the getter reads."""
         return item if self.getter is None else self.getter(item)
+
+    def raw_all(self, items: Any) -> list[Any]:
+        """What the getter reads of every item."""
+        if isinstance(self.getter, ColReader) and hasattr(items, "iloc"):
+            return self.getter.read_table(items)
+        return [self.raw(item) for item in (_rows(items) if hasattr(items, "iloc") else items)]
 
 
 @final
@@ -132,10 +139,29 @@ class Samples:
     def path(self, index: int) -> Path | None:
         """The file of the item's first element, or None where it has none."""
         item = self.item(index)
-        value = item if isinstance(item, os.PathLike) else self.elements[0].raw(item)
-        if isinstance(value, os.PathLike):
-            return Path(value)
-        return Path(value) if isinstance(value, str) and os.sep in value else None
+        return _as_path(item if isinstance(item, os.PathLike) else self.elements[0].raw(item))
+
+    def paths(self) -> list[Path | None]:
+        """The file of each item; None where there is none, or where it cannot be told."""
+        if not self._has_files():
+            return [None] * len(self)
+        try:
+            first = self.elements[0]
+            if hasattr(self.items, "iloc"):
+                return [_as_path(value) for value in first.raw_all(self.items)]
+        except LabelError:  # of one row; each for itself then
+            pass
+        return [self._safe_path(i) for i in range(len(self))]
+
+    def _has_files(self) -> bool:
+        """Told by the first item, as reading every item would load the whole data set."""
+        return bool(len(self)) and self._safe_path(0) is not None
+
+    def _safe_path(self, index: int) -> Path | None:
+        try:
+            return self.path(index)
+        except Exception:  # noqa: BLE001  # the getter is the user's; drawing the sample tells what is wrong
+            return None
 
     def raw(self, index: int) -> Sample:
         """The sample before any item transform.
@@ -154,6 +180,14 @@ class Samples:
     def read(self, element: int, index: int) -> Any:
         """One element of a sample, read and opened anew; fails as ``raw`` does."""
         return self._read(element, self.item(index), index)
+
+    def read_all(self, element: int) -> list[Any]:
+        """One element of every sample; fails as ``raw`` does."""
+        known = self.elements[element]
+        if not known.openers and known.encoder is None and hasattr(self.items, "iloc"):
+            with suppress(Exception):  # then one after the other, so that the item is named
+                return known.raw_all(self.items)
+        return [self.read(element, i) for i in range(len(self))]
 
     def _read(self, i: int, item: Any, index: int) -> Any:
         element = self.elements[i]
@@ -211,6 +245,16 @@ class Samples:
             return self.item_name(index)
         except Exception:  # noqa: BLE001  # the getter itself may be what failed
             return f"item {index}"
+
+
+def _rows(frame: Any) -> Iterator[Any]:
+    return (frame.iloc[i] for i in range(len(frame)))
+
+
+def _as_path(value: Any) -> Path | None:
+    if isinstance(value, os.PathLike):
+        return Path(value)
+    return Path(value) if isinstance(value, str) and os.sep in value else None
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import torch
 
 from surefast.data.assemble import Built, Job, ids_array
 from surefast.data.batch import Batch
-from surefast.data.transform import BatchTransform, ForeignBatch, batch_key, fused, name_of
+from surefast.data.transform import BatchTransform, ForeignBatch, batch_key, fused, in_order, name_of
 from surefast.errors import SurefastError, TransformError
 from surefast.keys.generator import seeded
 from surefast.keys.key import make_key, uniform
@@ -25,15 +25,15 @@ class DeviceStage:
     """Moves a batch and applies its transforms; the same for every epoch.
 
     Args:
-        transforms: the batch transforms in order.
+        transforms: the batch transforms; they are put in their order.
         n_inp: how many elements are inputs.
         train: whether transforms that are for training only are applied.
     """
 
     def __init__(self, transforms: Sequence[BatchTransform], n_inp: int, *, train: bool) -> None:
-        self.transforms = tuple(transforms)
+        self.transforms = tuple(in_order(transforms))
         self.n_inp = n_inp
-        self.active = fused([t for t in transforms if train or not t.train_only])
+        self.active = fused([t for t in self.transforms if train or not t.train_only])
         self.draws = any(t.draws for t in self.active)
 
     def __call__(self, built: Built, job: Job, device: torch.device) -> Batch:

@@ -79,11 +79,8 @@ def check_leaks(train: Samples, valid: Samples, *, refuse: bool) -> None:
     Raises:
         LeakError: there are such files and ``refuse`` is set.
     """
-    if train.path(0) is None:  # no files; reading every item would load the whole data set
-        return
-    paths = [[samples.path(i) for i in range(len(samples))] for samples in (train, valid)]
     try:
-        leaks = find_leaks(paths[0], paths[1], limit=None if refuse else READ_LIMIT)
+        leaks = find_leaks(train.paths(), valid.paths(), limit=None if refuse else READ_LIMIT)
     except LeakError as error:
         warnings.warn(
             f"not checked for files in both sets: {error.what}. To check: check_leaks='raise'.",

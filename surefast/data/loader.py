@@ -22,7 +22,7 @@ from surefast.data.assemble import Built, Job, OnError, Skipped, build_batch
 from surefast.data.batch import Batch
 from surefast.data.dataset import Samples
 from surefast.data.device import DeviceStage, default_device
-from surefast.data.transform import BatchTransform
+from surefast.data.transform import BatchTransform, in_order
 from surefast.data.workers import Crew
 from surefast.errors import ArgumentError, EmptyDataError, SurefastWarning
 from surefast.keys.generator import permutation
@@ -96,7 +96,7 @@ class Sources:
 
 
 @final
-@declared(neutral={"sources", "device"})
+@declared(neutral={"dataset", "sources", "device"})
 class Loader:
     """Batches of a data set, epoch by epoch.
 
@@ -106,7 +106,7 @@ class Loader:
         shuffle: whether each epoch has an order of its own.
         drop_last: whether an incomplete last batch is left out; None leaves it out in training, unless it is
             the only one.
-        batch_tfms: batch transforms, in order.
+        batch_tfms: batch transforms; they are put in their order (``BatchTransform.order``).
         on_error: ``raise`` at a bad item, ``skip`` it, or ``replace`` it by another; what is skipped or
             replaced is in ``skipped``.
         sources: where batches are built; None builds them here.
@@ -147,7 +147,7 @@ class Loader:
             )
         self.dataset, self.bs, self.shuffle, self.drop_last = dataset, bs, shuffle, drop_last
         self.train, self.n_inp = dataset.train, dataset.n_inp
-        self.batch_tfms, self.on_error = tuple(batch_tfms), on_error
+        self.batch_tfms, self.on_error = tuple(in_order(batch_tfms)), on_error
         self.sources = sources or Sources(num_workers=0)
         self.sources.kind(dataset)  # an impossible choice is an error now, not at the first batch
         self.device = torch.device(device) if device is not None else default_device()[0]

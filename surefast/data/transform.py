@@ -17,7 +17,7 @@ from surefast.errors import ArgumentError
 from surefast.keys.generator import seed_all
 from surefast.keys.key import make_key
 from surefast.protocols import Sample
-from surefast.recipe.call import declared
+from surefast.recipe.call import call_of, declared
 
 
 class ItemTransform(abc.ABC):
@@ -35,6 +35,9 @@ class ItemTransform(abc.ABC):
     def apply(self, sample: Sample, key: int, *, train: bool) -> Sample:
         """The changed sample; ``train`` is False for validation and prediction."""
 
+    def __repr__(self) -> str:
+        return _written(self)
+
 
 class BatchTransform(abc.ABC):
     """A change of a batch on the device: a pure function of (tensors, uniform draws)."""
@@ -44,6 +47,10 @@ class BatchTransform(abc.ABC):
 
     train_only: bool = False
     """Whether validation and prediction leave it out."""
+
+    order: ClassVar[int] = 50
+    """Its place among the others; the lower goes first, equals as they were given. Making floats has 10,
+    normalising 99: what lies between is written for images in [0, 1]."""
 
     @abc.abstractmethod
     def apply(self, xs: tuple[Any, ...], u: torch.Tensor) -> tuple[Any, ...]:
@@ -61,9 +68,16 @@ class BatchTransform(abc.ABC):
         """
         return None
 
+    def joined(self) -> Sequence[BatchTransform]:
+        """What ``fuse`` made it from; nothing by default."""
+        return ()
+
     def decode(self, xs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Undo what stands between a picture and what the model sees; nothing by default."""
         return xs
+
+    def __repr__(self) -> str:
+        return _written(self)
 
 
 @final
@@ -210,6 +224,17 @@ def as_batch_transforms(given: Batches | Iterable[Batches] | None, n_inp: int = 
     return found
 
 
+def in_order(transforms: Iterable[BatchTransform]) -> list[BatchTransform]:
+    """The transforms by their ``order``; a user's function stays behind what it was written behind."""
+    placed: list[tuple[int, BatchTransform]] = []
+    for transform in transforms:
+        place = transform.order
+        if isinstance(transform, ForeignBatch):
+            place = max((before for before, _ in placed), default=0)
+        placed.append((place, transform))
+    return [transform for _, transform in sorted(placed, key=lambda pair: pair[0])]
+
+
 def fused(transforms: Sequence[BatchTransform]) -> list[BatchTransform]:
     """The same work with neighbours joined where they offer it."""
     done: list[BatchTransform] = []
@@ -236,8 +261,17 @@ def name_of(thing: object) -> str:
     """How messages name a transform, a function or a class."""
     if isinstance(thing, (ForeignItem, ForeignBatch)):
         return name_of(thing.function)
+    if isinstance(thing, BatchTransform) and thing.joined():
+        return " + ".join(name_of(part) for part in thing.joined())
     name = str(getattr(thing, "__qualname__", type(thing).__qualname__))
     return name.rpartition("<locals>.")[2]
+
+
+def _written(transform: ItemTransform | BatchTransform) -> str:
+    """The call that makes it, without what is as it is by default."""
+    record = call_of(transform)
+    chosen = {} if record is None else {n: v.value for n, v in record.values.items() if v.origin != "default"}
+    return f"{name_of(transform)}({', '.join(f'{name}={value!r}' for name, value in chosen.items())})"
 
 
 def _listed(given: Any) -> list[Any]:

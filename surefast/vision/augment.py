@@ -54,6 +54,8 @@ class IntToFloatTensor(BatchTransform):
         div: what stands for 1.
     """
 
+    order = 10
+
     def __init__(self, div: float = 255.0) -> None:
         self.div = div
 
@@ -78,10 +80,14 @@ class IntToFloatTensor(BatchTransform):
 class Normalize(BatchTransform):
     """Subtracts a mean and divides by a standard deviation, by channel.
 
+    It goes last wherever it is written, as in fastai: the other transforms are for images in [0, 1].
+
     Args:
         mean: one number a channel.
         std: one number a channel.
     """
+
+    order = 99
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         self.mean = tuple(float(value) for value in mean)
@@ -137,6 +143,9 @@ class _ToNormal(BatchTransform):
     def __init__(self, to_float: IntToFloatTensor, normalize: Normalize) -> None:
         self.to_float = to_float
         self.normalize = normalize
+
+    def joined(self) -> tuple[BatchTransform, ...]:
+        return self.to_float, self.normalize
 
     def apply(self, xs: Tensors, u: torch.Tensor) -> Tensors:
         floats = self.to_float.apply(xs, u)

@@ -121,6 +121,9 @@ class _JoinedSpace(SpaceTransform):
     def _parts(self) -> list[SpaceTransform]:
         return self.parts
 
+    def joined(self) -> list[SpaceTransform]:
+        return self.parts
+
     def matrix(self, u: torch.Tensor, height: int, width: int) -> torch.Tensor:
         pieces = u.split([part.draws for part in self.parts], dim=1)
         total = self.parts[0].matrix(pieces[0], height, width)

@@ -77,6 +77,9 @@ class _JoinedLighting(LightingTransform):
     def _parts(self) -> list[LightingTransform]:
         return self.parts
 
+    def joined(self) -> list[LightingTransform]:
+        return self.parts
+
     def _pieces(self, u: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return tuple(u.split([part.draws for part in self.parts], dim=1))
 
@@ -182,6 +185,9 @@ class _JoinedColour(ColourTransform):
         self.draws = sum(part.draws for part in parts)
 
     def _parts(self) -> list[ColourTransform]:
+        return self.parts
+
+    def joined(self) -> list[ColourTransform]:
         return self.parts
 
     def _pieces(self, u: torch.Tensor) -> tuple[torch.Tensor, ...]:

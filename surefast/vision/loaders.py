@@ -21,10 +21,11 @@ from surefast.data.items import get_image_files
 from surefast.data.label import ColReader, ItemGetter, RegexLabeller, parent_label
 from surefast.data.loader import Workers
 from surefast.data.split import ColSplitter, GrandparentSplitter, RandomSplitter, Splitter
+from surefast.data.table import describe_table
 from surefast.data.transform import Batches, Items
 from surefast.errors import ArgumentError, EmptyDataError, FileError, MissingExtraError
 from surefast.keys.key import DEFAULT_SEED
-from surefast.recipe.call import current_call, declared
+from surefast.recipe.call import call_of, current_call, declared
 from surefast.vision.blocks import ImageBlock
 from surefast.vision.image import PILImage
 
@@ -37,7 +38,9 @@ Device: TypeAlias = str | torch.device | None
 Quoting: TypeAlias = Literal[0, 1, 2, 3]
 Block: TypeAlias = TransformBlock | Callable[[], TransformBlock]
 
-_NEUTRAL = frozenset({"path", "device", "num_workers", "workers", "prefetch", "check_leaks"})
+# The fingerprint among the recipe's facts tells which files there are, wherever their folder stands.
+_PLACES = frozenset({"path", "fnames", "folder", "df"})
+_NEUTRAL = _PLACES | {"device", "num_workers", "workers", "prefetch", "check_leaks"}
 
 
 @declared()
@@ -280,6 +283,7 @@ class ImageDataLoaders:
         make several labels an image; ``y_block`` says otherwise. ``valid_col`` marks validation rows, in
         place of a random split.
         """
+        describe_table(current_call(), "df", df)
         if y_block is None:
             several = label_delim is not None or not isinstance(label_col, (str, int))
             y_block = MultiCategoryBlock() if several else CategoryBlock()
@@ -431,7 +435,11 @@ class _Loading:
     check_leaks: CheckLeaks
 
     def load(self, block: DataBlock, source: Any, path: str | Path) -> DataLoaders:
-        return block.dataloaders(source, path=path, **vars(self))
+        dls = block.dataloaders(source, path=path, **vars(self))
+        record = call_of(dls)
+        if record is not None:  # the short form holds what the source is made from
+            record.values.pop("source", None)
+        return dls
 
 
 def _labelled(

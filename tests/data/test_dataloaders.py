@@ -141,7 +141,8 @@ def test_every_argument_is_recorded_with_its_origin(digits, memory_block):
     assert (origins["bs"], origins["shuffle"], origins["device"]) == ("user", "default", "inferred")
     assert record.values["drop_last"].why
     assert record.values["num_workers"].neutral
-    assert "source" not in record.values
+    assert record.values["source"].neutral
+    assert "dataset" not in call_of(dls.train).values
     block = call_of(record.values["self"].value)
     assert block is not None
     assert block.values["splitter"].origin == "inferred"

@@ -275,7 +275,7 @@ def test_foreign_transforms_on_a_small_set_start_no_process(digits, memory_block
     assert dls.train.sources.kind(dls.train.dataset) == "here"
     record = call_of(dls)
     assert record is not None
-    assert (record.values["num_workers"].value, record.values["num_workers"].neutral) == (0, True)
+    assert (record.values["built"].value, record.values["built"].neutral) == ("between steps", True)
 
 
 def test_a_loader_works_alone(digits, memory_block):
