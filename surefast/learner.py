@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -18,7 +19,7 @@ from surefast.callbacks.dispatch import Dispatch
 from surefast.callbacks.observers import Progress, Recorder
 from surefast.data.dataloaders import AnyLoader, DataLoaders
 from surefast.data.views import as_training, as_validation
-from surefast.errors import SurefastWarning
+from surefast.errors import ArgumentError, SurefastWarning
 from surefast.keys.generator import preserved
 from surefast.keys.key import DEFAULT_SEED
 from surefast.keys.settings import Determinism, Settings, applied, read_variables
@@ -33,6 +34,7 @@ from surefast.task.metric import as_metric, distinct
 from surefast.train.average import EMA
 from surefast.train.fitting import FitArguments, Training
 from surefast.train.grains import checked_grains
+from surefast.train.interrupt import interruptible
 from surefast.train.loop import fit as fit_loop
 from surefast.train.lr_find import range_test, untouched
 from surefast.train.lr_suggest import Suggestions, suggest, valley
@@ -45,7 +47,7 @@ from surefast.train.optimizer import (
     spread_lrs,
     usable_curves,
 )
-from surefast.train.parts import choose_loss, listed, make_model, trainable_params
+from surefast.train.parts import check_loss_trains, choose_loss, listed, make_model, trainable_params
 from surefast.train.policies import Policies, sort_out
 from surefast.train.precision import PrecisionName
 from surefast.train.predict import Evaluator, tta_predictions
@@ -127,12 +129,13 @@ class Learner:
         self.path, self.model_dir = Path(path if path is not None else dls.path), Path(model_dir)
         self.device = torch.device(device) if device is not None else dls.device
         self.settings = Settings(determinism=determinism, threads=threads or torch.get_num_threads())
-        self.loss_func = choose_loss(loss_func, dls)
+        self.loss_func = choose_loss(loss_func, dls).to(self.device)
         self.metrics = distinct([as_metric(m, self.loss_func) for m in listed(metrics)])
         self.cbs: list[Any] = listed(cbs)
         self.policies, _ = sort_out(self.cbs, precision=precision, device=self.device)
         self.model = make_model(model, seed).to(self.device)
         self.groups = (splitter or trainable_params)(self.model)
+        check_loss_trains(self.loss_func, self.groups)
         self.opt: torch.optim.Optimizer | None = None
         self.average: AveragedModel | None = None
         self.recorder = Recorder()
@@ -148,8 +151,7 @@ class Learner:
         call.settle("threads", self.settings.threads, "what this process has")
         call.settle("device", str(self.device), "the device of the data")
         call.settle("loss_func", self.loss_func, "from the target block")
-        if self.policies.precision != precision:
-            call.infer("precision", self.policies.precision, f"MixedPrecision() on {self.device.type}")
+        self._note_precision(call, self.policies, "")
 
     # What is known about the run ---------------------------------------------------------------------
 
@@ -373,7 +375,7 @@ class Learner:
             dl: another loader with targets.
         """
         with self._settled():
-            return self._evaluator().evaluate(dl or self._ordered(ds_idx), self.metrics)
+            return self._evaluator().evaluate(self._chosen(ds_idx, dl), self.metrics)
 
     @declared(skip={"self"})
     def get_preds(
@@ -391,7 +393,7 @@ class Learner:
             with_decoded: add the decoded predictions, such as class positions.
             with_loss: add the loss of each sample.
         """
-        loader = dl or self._ordered(ds_idx)
+        loader = self._chosen(ds_idx, dl)
         with self._settled():
             found = self._evaluator().predictions(loader, with_loss=with_loss)
         out: tuple[Any, ...] = (found.preds, found.targets)
@@ -422,7 +424,7 @@ class Learner:
             n: number of augmented passes.
             beta: share of the plain prediction.
         """
-        plain = dl or self._ordered(ds_idx)
+        plain = self._chosen(ds_idx, dl)
         with self._settled():
             found = tta_predictions(self._evaluator(), plain, as_training(plain), n=n, beta=beta)
         return found.preds, found.targets
@@ -436,7 +438,7 @@ class Learner:
             dl: another loader.
             max_n: number of samples.
         """
-        loader = dl or self._ordered(ds_idx)
+        loader = self._chosen(ds_idx, dl)
         with self._settled():
             batch, output = next(iter(self._evaluator().outputs(loader)))
         decoded = self.loss_func.decodes(self.loss_func.activation(output))
@@ -499,6 +501,7 @@ class Learner:
                 call.infer("reset_opt", True, "the first fit since the parameter groups were made or frozen")
         for name, value in optimizer_facts(self.opt).items():
             call.infer(f"optimizer_{name}", value, "what opt_func comes to")
+        self._note_precision(call, policies, self.policies.precision)
         curves = usable_curves(self.opt, curves)
         if lrs is not None:
             set_lr(self.opt, lrs)
@@ -511,7 +514,7 @@ class Learner:
         strict = self.settings.determinism == "strict"
         dispatch = Dispatch([*callbacks, self.recorder, *shown], run, self._report, strict=strict)
         self.recorder.attach(self._open_run(call))
-        with self._settled(), preserved(self.device):
+        with self._settled(), preserved(self.device), interruptible(run):
             training.set_modes()
             step = training.step(run, self.dls.train, curves, dispatch.fire)
             try:
@@ -559,6 +562,14 @@ class Learner:
         self.run.write_text("recipe.toml", recipe.to_toml())
         return self.run
 
+    def _note_precision(self, call: Call, policies: Policies, known: str) -> None:
+        """Record what ``MixedPrecision()`` comes to here, and say it once."""
+        if policies.mixed is None or policies.precision == known:
+            return
+        call.infer("precision", policies.precision, f"{policies.mixed!r} on {self.device.type}")
+        if policies.mixed.precision is None:
+            sys.stdout.write(f"MixedPrecision() is {policies.precision} on {self.device.type}\n")
+
     def _note_changes(self, call: Call) -> None:
         """Record what was changed on the Learner since it was made: it counts from this fit on."""
         setup = call_of(self)
@@ -588,7 +599,8 @@ class Learner:
         """Keep what was reached, also by a fit that was stopped, and say how it ended."""
         assert self.run is not None
         assert self._recipe is not None
-        done, self._epochs, self._steps = run.step - self._steps, self._epochs + run.epoch, run.step
+        done, self._steps = run.step - self._steps, run.step
+        self._epochs += run.epoch + (run.batch > 0)  # a broken epoch counts: its order is not drawn again
         end = "stopped" if run.stop is not None else "finished" if run.epoch >= run.n_epoch else "broken off"
         place = f"fit{len(self._recipe.fits) - 1}"
         self._recipe.facts[f"{place}_steps"] = Value(done, "inferred", end)
@@ -612,9 +624,18 @@ class Learner:
             current_call().settle(name, self.lr, "the Learner's")
         return spread_lrs(self.lr if lr is None else lr, len(self.groups))
 
-    def _ordered(self, ds_idx: int) -> AnyLoader:
-        """The data in the order of its items, nothing dropped and nothing augmented."""
-        return as_validation(self.dls.loaders[ds_idx])
+    def _chosen(self, ds_idx: int, dl: AnyLoader | None) -> AnyLoader:
+        """The loader given, or one of the data in the order of its items, nothing dropped or augmented."""
+        if dl is not None:  # not its truth: a loader without batches is false
+            return dl
+        loaders = self.dls.loaders
+        if not 0 <= ds_idx < len(loaders):
+            what = "there is no validation data" if ds_idx == 1 else f"there is no data set {ds_idx}"
+            raise ArgumentError(
+                what,
+                do="use ds_idx=0 for the training data, pass dl=, or make the data with a validation set",
+            )
+        return as_validation(loaders[ds_idx])
 
     def _weights_path(self, file: str | Path) -> Path:
         """A file with an ending is a path; a plain name is a file of ``path/model_dir``."""

@@ -85,8 +85,10 @@ class Training:
         )
 
     def set_modes(self) -> None:
-        """Training mode, but for the norm layers whose statistics are frozen."""
+        """Training mode, but for norm layers whose statistics are frozen; gradients of others are gone."""
         self.model.train()
+        for p in self._parameters():
+            p.grad = None
         if not self.train_bn:
             for module in frozen_norms_eval(self.model, self.groups, self.frozen):
                 module.eval()
@@ -103,7 +105,7 @@ class Training:
             forward=self.policies.forward_of(self.model),
             loss=self.loss,
             optimizer=run.optimizer,
-            params=list(self.model.parameters()),
+            params=self._parameters(),
             buffers=Buffers(self.model) if any(True for _ in self.model.buffers()) else None,
             scheduler=Scheduler(run.optimizer, len(self.groups), curves) if curves else None,
             device=self.device,
@@ -117,6 +119,12 @@ class Training:
             average=self.average,
             channels_last=self.policies.channels_last,
         )
+
+    def _parameters(self) -> list[nn.Parameter]:
+        """In the order of the model, then what else the groups hold, such as parameters of the loss."""
+        ordered = {id(p): p for p in self.model.parameters()}
+        ordered |= {id(p): p for group in self.groups for p in group if id(p) not in ordered}
+        return list(ordered.values())
 
     def evaluator(self) -> Evaluator:
         """The model as validation and prediction see it: the average of the weights where one is kept."""

@@ -251,6 +251,15 @@ def _kernel_choice(opt_func: OptimizerMaker, params: Iterable[torch.Tensor]) -> 
 def _check_groups(groups: Sequence[Sequence[nn.Parameter]], model: nn.Module) -> None:
     names = {id(p): name for name, p in model.named_parameters()}
     seen: dict[int, int] = {}
+    if not any(p.requires_grad for group in groups for p in group):
+        why = "has no parameters" if not names else "is frozen"
+        raise ArgumentError(
+            f"there is nothing to train: the model {why}",
+            do="give it layers with weights, or only validate and predict with it"
+            if not names
+            else "call learn.unfreeze(), or set requires_grad=True for what should train and "
+            "make the Learner after that",
+        )
     for index, group in enumerate(groups):
         if not group:
             raise ArgumentError(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from surefast.data.dataloaders import DataLoaders
 from surefast.errors import ArgumentError, TaskError
@@ -22,7 +23,7 @@ def make_model(model: nn.Module | Callable[[], nn.Module], seed: int) -> nn.Modu
         ArgumentError: it is, or makes, something else.
     """
     if isinstance(model, nn.Module):
-        return model
+        return _whole(model)
     made: object = model
     if callable(model):
         with seeded(make_key(seed, "init")):
@@ -32,7 +33,33 @@ def make_model(model: nn.Module | Callable[[], nn.Module], seed: int) -> nn.Modu
             f"model= is or makes a {type(made).__name__}",
             do="pass a torch.nn.Module, or a function without arguments that returns one",
         )
-    return made
+    return _whole(made)
+
+
+def _whole(model: nn.Module) -> nn.Module:
+    """The model, all of whose parameters have a shape: others cannot be recorded or trained."""
+    lazy = next((name for name, p in model.named_parameters() if isinstance(p, UninitializedParameter)), None)
+    if lazy is not None:
+        raise ArgumentError(
+            f"the parameter {lazy} of the model has no shape before the model has seen a batch",
+            do="run one batch through it first: model(*dls.one_batch()[: dls.n_inp]); or name the sizes",
+        )
+    return model
+
+
+def check_loss_trains(loss: nn.Module, groups: list[list[nn.Parameter]]) -> None:
+    """Refuse a loss with parameters of its own that no group of the optimizer holds.
+
+    Raises:
+        ArgumentError: they would never train, in silence.
+    """
+    held = {id(p) for group in groups for p in group}
+    left = [name for name, p in loss.named_parameters() if p.requires_grad and id(p) not in held]
+    if left:
+        raise ArgumentError(
+            f"the loss has parameters that would never train: {left[0].removeprefix('func.')}",
+            do="make them part of the model or of a group of splitter=, or set requires_grad=False",
+        )
 
 
 def choose_loss(loss_func: Callable[..., Any] | None, dls: DataLoaders) -> Loss:
