@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from surefast.errors import RecipeError
+from surefast.recipe.call import is_declared
 from surefast.recipe.reference import Reference, disk_source, is_importable, module_file, source_hash
 from surefast.recipe.schema import find_own
 
@@ -27,7 +28,25 @@ _BUILTINS: Final = frozenset({
     "abs", "min", "max", "sum", "round", "sorted",
 })  # fmt: skip
 _OPEN: Final = ("torch.nn", "torch.optim", "torchvision.models", "torchvision.transforms.v2")
-# A recipe describes objects; what writes files or trains is not one of them, declared or not.
+# The rooms whose objects a recipe describes. All else of this package acts: it writes, unpickles over its own
+# pipes, runs commands or reads recipes, and is closed to a file that somebody may have sent.
+_ROOMS: Final = tuple(
+    f"surefast.{room}" for room in ("data", "task", "train", "callbacks", "vision", "learner")
+)
+_CLOSED: Final = tuple(
+    f"surefast.{module}"
+    for module in (
+        "data.fetch",
+        "data.wire",
+        "data.worker",
+        "data.workers",
+        "train.weights",
+        "vision.pretrained",
+    )
+)
+# Where functions are described that nobody declares, because they are called for every batch or item.
+_PLAIN: Final = ("surefast.task", "surefast.data.label", "surefast.vision.models", "surefast.vision.xresnet")
+# What writes files or trains has no place in a setup, declared or not.
 _DEEDS: Final = re.compile(
     r"save|write|append|export|eject|remove|delete|fit|fine_tune|lr_find|train_|run_|main$"
 )
@@ -45,11 +64,11 @@ def find_callable(target: str, source: str, *, trust_code: bool) -> Any:
     Raises:
         RecipeError: says why it may not be called.
     """
-    if target.partition(":")[0].partition(".")[0] == "surefast":
+    if is_own(target):
         found = find_own(target)
         if isinstance(found, str):
             raise RecipeError(found, do="mend the name")
-        _require_no_deed(target)
+        _require_described(target)
         return found
     library = _find_library(target, classes_only=not target.startswith("torchvision."))
     if library is not None:
@@ -73,10 +92,9 @@ def find_reference(reference: Reference, *, trust_code: bool) -> Any:
             f"{target}{where} is a function that only its own script knows",
             do="move it to the top level of a module and import it from there",
         )
-    root = target.partition(".")[0].partition(":")[0]
-    if root == "builtins" and target.partition(":")[2] in _BUILTINS:
+    if target.startswith("builtins:") and target.partition(":")[2] in _BUILTINS:
         return _import(target)
-    if root == "surefast":
+    if is_own(target):
         return _find_inside(target)
     library = _find_library(target, classes_only=False)
     if library is not None:
@@ -92,7 +110,7 @@ def find_member(target: str, name: str) -> Any:
     Raises:
         RecipeError: where there is none.
     """
-    kind = _find_inside(target) if target.startswith("surefast") else _find_library(target, classes_only=True)
+    kind = _find_inside(target) if is_own(target) else _find_library(target, classes_only=True)
     if not isinstance(kind, enum.EnumMeta):
         raise RecipeError(f"{target} is no enumeration a recipe may use", do="mend the name")
     if name not in kind.__members__:
@@ -100,9 +118,16 @@ def find_member(target: str, name: str) -> Any:
     return kind[name]
 
 
-def _require_no_deed(target: str) -> None:
-    name = target.rpartition(":")[2].rpartition(".")[2]
-    if target.startswith(("surefast.learner:Learner.", "surefast.run.")) or _DEEDS.match(name):
+def is_own(target: str) -> bool:
+    """Whether a name is one of this package, and not of another whose name begins alike."""
+    return target.partition(":")[0].partition(".")[0] == "surefast"
+
+
+def _require_described(target: str) -> None:
+    module, _, qualname = target.partition(":")
+    is_open = _is_in(module, _ROOMS) and not _is_in(module, _CLOSED)
+    acts = target.startswith("surefast.learner:Learner.") or _DEEDS.match(qualname.rpartition(".")[2])
+    if acts or not is_open:
         raise RecipeError(f"{target} has no place in a setup", do="remove it, or write it as a [[fit]]")
 
 
@@ -111,17 +136,23 @@ def _find_inside(target: str) -> Any:
     module, _, name = target.partition(":")
     if module_file(module) is None or any(part.startswith("_") for part in name.split(".")):
         raise RecipeError(f"there is no {target}", do="mend the name")
-    _require_no_deed(target)
+    _require_described(target)
     found = _walk(importlib.import_module(module), name)
-    if found is None or not str(getattr(found, "__module__", "")).startswith("surefast"):
+    if found is None or not is_own(str(getattr(found, "__module__", ""))):
         raise RecipeError(f"{module} has no {name!r}", do="mend the name")
+    if not (inspect.isclass(found) or is_declared(found) or _is_in(module, _PLAIN)):
+        raise RecipeError(f"{target} has no place in a recipe: it describes nothing", do="remove it")
     return found
+
+
+def _is_in(module: str, homes: tuple[str, ...]) -> bool:
+    return any(module == home or module.startswith(f"{home}.") for home in homes)
 
 
 def _find_library(target: str, *, classes_only: bool) -> Any | None:
     """A public name of the libraries that may be used without trust; None for all else."""
     module, _, name = target.partition(":")
-    is_open = any(module == open_ or module.startswith(f"{open_}.") for open_ in _OPEN)
+    is_open = _is_in(module, _OPEN)
     is_private = any(part.startswith("_") for part in (*module.split("."), *name.split(".")))
     if not is_open or is_private or module_file(module) is None:
         return None
