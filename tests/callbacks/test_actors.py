@@ -120,7 +120,7 @@ def test_a_plateau_without_a_schedule_divides_once(small_run):
 
 
 class Warms(Actor):
-    writes = {"lr"}  # noqa: RUF012
+    writes = {"lr"}
 
     def before_batch(self, run):
         run.lr = 0.01

@@ -16,14 +16,14 @@ class Looks(Observer):
 
 
 class Scales(Actor):
-    writes = {"loss"}  # noqa: RUF012
+    writes = {"loss"}
 
     def after_loss(self, run):
         run.loss = run.loss * 2
 
 
 class Penalises(Actor):
-    writes = {"loss", "lr"}  # noqa: RUF012
+    writes = {"loss", "lr"}
 
     def after_loss(self, run):
         run.loss = run.loss + 1
@@ -34,7 +34,7 @@ class PenalisesAfter(Penalises):
 
 
 class Elsewhere(Actor):
-    writes = {"loss"}  # noqa: RUF012
+    writes = {"loss"}
 
     def before_batch(self, run):
         pass

@@ -76,7 +76,7 @@ class Writes(Actor):
 
 
 class WritesAll(Writes):
-    writes = {"xb", "yb", "pred", "loss", "lr", "mom", "metrics"}  # noqa: RUF012
+    writes = {"xb", "yb", "pred", "loss", "lr", "mom", "metrics"}
 
 
 def test_an_undeclared_write_names_callback_event_and_field(small_run):
@@ -124,7 +124,7 @@ def test_declared_writes_reach_training(small_run):
 
 
 class Schedules(Actor):
-    writes = {"lr", "mom"}  # noqa: RUF012
+    writes = {"lr", "mom"}
 
     def before_batch(self, run):
         run.lr, run.mom = 0.5, [0.3]
@@ -245,7 +245,7 @@ def test_keys_depend_on_seed_callback_and_step_only(small_run):
 
 
 class Clips(Actor):
-    writes = {"gradients"}  # noqa: RUF012
+    writes = {"gradients"}
 
     def after_backward(self, run):
         for _, gradient in run.gradients():

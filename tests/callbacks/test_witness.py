@@ -263,7 +263,7 @@ class Swaps(Actor):
 
 
 class DeclaredSwaps(Swaps):
-    writes = {"modes"}  # noqa: RUF012
+    writes = {"modes"}
 
 
 def test_an_actors_undeclared_change_in_place_raises_and_a_declared_one_does_not(small_run):
