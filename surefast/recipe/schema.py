@@ -5,6 +5,7 @@ Only callables of this package are looked at: to read a recipe must not import a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import importlib
@@ -106,11 +107,15 @@ def _problems_of_arguments(
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    plain: Any = function.__init__ if inspect.isclass(function) else function
-    try:
-        return typing.get_type_hints(inspect.unwrap(plain))
-    except (NameError, TypeError, AttributeError):  # names that exist for type checkers only
-        return {}
+    """The annotations that can be read, one by one: some name what only a type checker imports."""
+    plain: Any = inspect.unwrap(function.__init__ if inspect.isclass(function) else function)
+    names = getattr(plain, "__globals__", {})
+    hints: dict[str, Any] = {}
+    for name, annotation in getattr(plain, "__annotations__", {}).items():
+        one = types.SimpleNamespace(__annotations__={name: annotation})
+        with contextlib.suppress(NameError, TypeError, AttributeError):
+            hints |= typing.get_type_hints(one, names)
+    return hints
 
 
 def wrong_type(value: Any, hint: Any) -> str:

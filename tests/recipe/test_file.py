@@ -159,3 +159,15 @@ def test_types():
         wrong_type("of", Literal["on", "off"] | bool)
         == "'of' is a str; expected 'on' or 'off' or true or false"
     )
+
+
+def test_a_wrong_type_is_found_where_another_annotation_cannot_be_read():
+    """The makers of loaders name pandas' types for type checkers only; their other arguments are judged."""
+    text = (
+        'format = 1\n[setup]\ncall = "surefast.learner:Learner"\n[setup.dls]\n'
+        'call = "surefast.vision.loaders:ImageDataLoaders.from_df"\nbs = "x"\nvalid_pct = true\n'
+    )
+    with pytest.raises(RecipeError) as caught:
+        Recipe.from_toml(text)
+    assert "line 6:    setup.dls.bs: 'x' is a str; expected int" in str(caught.value)
+    assert "line 7:    setup.dls.valid_pct: True is a truth value; expected float" in str(caught.value)
