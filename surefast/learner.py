@@ -36,7 +36,7 @@ from surefast.train.fitting import FitArguments, Training
 from surefast.train.grains import checked_grains
 from surefast.train.interrupt import interruptible
 from surefast.train.loop import fit as fit_loop
-from surefast.train.lr_find import range_test, untouched
+from surefast.train.lr_find import check_range, range_test, untouched
 from surefast.train.lr_suggest import Suggestions, suggest, valley
 from surefast.train.optimizer import (
     AdamW,
@@ -47,7 +47,16 @@ from surefast.train.optimizer import (
     spread_lrs,
     usable_curves,
 )
-from surefast.train.parts import check_loss_trains, choose_loss, listed, make_model, trainable_params
+from surefast.train.parts import (
+    check_loss_trains,
+    checked_epochs,
+    checked_seed,
+    choose_device,
+    choose_loss,
+    listed,
+    make_model,
+    trainable_params,
+)
 from surefast.train.policies import Policies, sort_out
 from surefast.train.precision import PrecisionName
 from surefast.train.predict import Evaluator, tta_predictions
@@ -123,12 +132,14 @@ class Learner:
     ) -> None:
         call = current_call()
         self.dls, self.opt_func, self.lr, self.wd, self.moms = dls, opt_func, lr, wd, moms
-        self.wd_bn_bias, self.train_bn, self.seed = wd_bn_bias, train_bn, seed
+        self.wd_bn_bias, self.train_bn, self.seed = wd_bn_bias, train_bn, checked_seed(seed)
         self.grains = checked_grains(grains)
         self.defaults, self.run_dir, self.precision = defaults, run_dir, precision
         self.path, self.model_dir = Path(path if path is not None else dls.path), Path(model_dir)
-        self.device = torch.device(device) if device is not None else dls.device
-        self.settings = Settings(determinism=determinism, threads=threads or torch.get_num_threads())
+        self.device = choose_device(device, dls.device)
+        self.settings = Settings(
+            determinism=determinism, threads=torch.get_num_threads() if threads is None else threads
+        )
         self.loss_func = choose_loss(loss_func, dls).to(self.device)
         self.metrics = distinct([as_metric(m, self.loss_func) for m in listed(metrics)])
         self.cbs: list[Any] = listed(cbs)
@@ -300,14 +311,17 @@ class Learner:
         Args:
             epochs: epochs of the second part.
             base_lr: learning rate of the first part; the second uses half of it.
-            freeze_epochs: epochs of the first part.
+            freeze_epochs: epochs of the first part; 0 leaves it out.
             lr_mult: the first group learns so many times slower than the last in the second part.
             pct_start: share of the second part in which the rate rises.
             div: the second part starts at its top rate divided by this.
             cbs: further callbacks and policies for both parts.
         """
-        self.freeze()
-        self.fit_one_cycle(freeze_epochs, slice(base_lr), pct_start=0.99, cbs=cbs)
+        checked_epochs("epochs", epochs)
+        checked_epochs("freeze_epochs", freeze_epochs, least=0)
+        if freeze_epochs:
+            self.freeze()
+            self.fit_one_cycle(freeze_epochs, slice(base_lr), pct_start=0.99, cbs=cbs)
         self.unfreeze()
         half = base_lr / 2
         self.fit_one_cycle(epochs, slice(half / lr_mult, half), pct_start=pct_start, div=div, cbs=cbs)
@@ -351,6 +365,7 @@ class Learner:
         Returns:
             The suggestions by name, with the curve and its picture.
         """
+        check_range(start_lr, end_lr, num_it)
         policies, _ = sort_out(self.cbs, precision=self.precision, device=self.device)
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._settled())
@@ -605,7 +620,7 @@ class Learner:
         place = f"fit{len(self._recipe.fits) - 1}"
         self._recipe.facts[f"{place}_steps"] = Value(done, "inferred", end)
         self.run.write_text("recipe.toml", self._recipe.to_toml())
-        save_state(self.evaluated, self.run.path / "model.safetensors")
+        save_state(self.evaluated, self.run.model_path)
         weights = digest(self.evaluated, repr)
         self.run.events.append("fit_end", step=self._steps, steps=done, end=end, weights=weights)
         self.run.events.sync()

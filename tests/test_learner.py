@@ -339,7 +339,7 @@ def test_fine_tune_is_two_fits():
     flat = learn.recipe.flat()
     assert (flat["fit[0].frozen"].value, flat["fit[1].frozen"].value) == (1, 0)
     assert flat["fit[0].pct_start"].value == 0.99
-    assert [row["epoch"] for row in learn.recorder.rows] == [0, 0, 1]
+    assert [row["epoch"] for row in learn.recorder.rows] == [0, 1, 2]
     assert max(lr[-1] for lr in learn.recorder.lrs[10:]) == pytest.approx(5e-3, rel=1e-2)
 
 

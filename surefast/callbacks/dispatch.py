@@ -1,6 +1,6 @@
 """Run the hooks of an event: bound once, isolated where they only look, torn down last in first out.
 
-This file must know nothing of the loop; the loop asks ``dispatch.after_batch`` and calls what it finds.
+This file must know nothing of the loop; the loop calls ``fire`` and, at the end, ``close``.
 """
 
 from __future__ import annotations
@@ -42,11 +42,7 @@ class _Seat:
 class Dispatch:
     """The callbacks of a fit, ready to run: for each event a tuple of calls without arguments.
 
-    The attributes named after events are those tuples, empty where nobody listens. Read them anew at each
-    use, for an observer that fails is taken out::
-
-        for hook in dispatch.after_batch:
-            hook()
+    ``hooks[event]`` is such a tuple, empty where nobody listens; an observer that keeps failing is taken out.
 
     The order of a fit: ``fire(Event.before_fit)``, the loop, ``close(error)`` whatever happened.
 
@@ -62,23 +58,6 @@ class Dispatch:
     """
 
     hooks: dict[Event, Hooks]
-    before_fit: Hooks
-    before_epoch: Hooks
-    before_train: Hooks
-    before_batch: Hooks
-    after_pred: Hooks
-    after_loss: Hooks
-    before_backward: Hooks
-    after_backward: Hooks
-    before_step: Hooks
-    after_step: Hooks
-    after_batch: Hooks
-    after_train: Hooks
-    before_validate: Hooks
-    after_validate: Hooks
-    after_epoch: Hooks
-    on_exception: Hooks
-    after_fit: Hooks
 
     def __init__(
         self, callbacks: Sequence[Callback], state: State, report: Report, *, strict: bool = True
@@ -184,7 +163,6 @@ class Dispatch:
         if event not in {Event.after_fit, Event.on_exception}:  # those are close()'s
             hooks = self._hooks(event, seats)
         self.hooks[event] = tuple(hooks)
-        setattr(self, event.value, self.hooks[event])
 
     def _hooks(self, event: Event, seats: Sequence[_Seat]) -> list[Hook]:
         if self._witness is None or not seats:

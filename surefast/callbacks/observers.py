@@ -54,7 +54,7 @@ class Recorder(Observer):
         self.lrs: list[list[float]] = []
         self.moms: list[list[float]] = []
         self.rows: list[dict[str, float]] = []
-        """One row for each epoch, by name: epoch, step, train_loss, valid_loss, metrics, seconds."""
+        """A row for each epoch of the run, by name: epoch, step, train_loss, valid_loss, metrics, seconds."""
 
         self._folder: Folder | None = None
         self._lines: EventLines | None = None
@@ -74,11 +74,18 @@ class Recorder(Observer):
         self.lrs.append(list(lrs))
         self.moms.append(list(run.moms))
         if self._lines is not None:
-            self._lines.append("step", step=step, epoch=run.epoch, loss=loss, grad_norm=grad_norm, lr=lrs[-1])
+            self._lines.append(
+                "step",
+                step=step,
+                epoch=run.first_epoch + run.epoch,
+                loss=loss,
+                grad_norm=grad_norm,
+                lr=lrs[-1],
+            )
 
     def after_epoch(self, run: RunView) -> None:
         """Keep the row of an epoch, write its line and its row of the history."""
-        row = {"epoch": run.epoch, "step": run.step, **run.metrics}
+        row = {"epoch": run.first_epoch + run.epoch, "step": run.step, **run.metrics}
         self.rows.append(row)
         if self._lines is not None:
             self._lines.append("epoch", **row)

@@ -69,7 +69,11 @@ class State(Protocol):
 
     @property
     def epoch(self) -> int:
-        """The epoch, from 0."""
+        """The epoch of this fit, from 0."""
+
+    @property
+    def first_epoch(self) -> int:
+        """Epochs of the run that were trained before this fit."""
 
     @property
     def n_epoch(self) -> int:
@@ -81,11 +85,11 @@ class State(Protocol):
 
     @property
     def n_batch(self) -> int:
-        """Batches of the running phase."""
+        """Steps of one epoch of this fit."""
 
     @property
     def step(self) -> int:
-        """Optimizer updates of the run so far."""
+        """Steps of the run so far, over all its fits; a step that was skipped counts."""
 
     @property
     def grain(self) -> int:

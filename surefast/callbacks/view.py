@@ -102,7 +102,8 @@ class RunView:
     _name: str
     _state: State
 
-    epoch: int = _read("_state.epoch", "The epoch, from 0.")
+    epoch: int = _read("_state.epoch", "The epoch of this fit, from 0.")
+    first_epoch: int = _read("_state.first_epoch", "Epochs of the run that were trained before this fit.")
     n_epoch: int = _read("_state.n_epoch", "Epochs of this fit.")
     batch: int = _read("_state.batch", "The batch in its epoch, from 0.")
     n_batch: int = _read("_state.n_batch", "Batches of the running phase.")

@@ -41,7 +41,7 @@ class RunFolder:
         self.events_path = path / "events.jsonl"
         self.history_path = path / "history.csv"
         self.pictures = path / "pictures"
-        self.weights_path = path / "weights.safetensors"
+        self.model_path = path / "model.safetensors"
 
     @staticmethod
     def create(root: str | Path | None = None, *, need_bytes: int = NEED_BYTES) -> RunFolder:

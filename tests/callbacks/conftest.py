@@ -22,6 +22,7 @@ class SmallState:
     optimizer: torch.optim.Optimizer
     seed: int = 42
     n_epoch: int = 2
+    first_epoch: int = 0
     n_batch: int = 3
     epoch: int = 0
     batch: int = 0

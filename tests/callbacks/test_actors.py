@@ -6,6 +6,7 @@ import pytest
 
 from surefast.callbacks.actors import EarlyStoppingCallback, ReduceLROnPlateau
 from surefast.callbacks.contract import Actor
+from surefast.callbacks.event import Event
 from surefast.callbacks.observers import Recorder
 from surefast.errors import ArgumentError, CallbackError, ConflictError, UnknownNameError
 
@@ -113,8 +114,7 @@ def test_a_plateau_without_a_schedule_divides_once(small_run):
     plateau.load_state_dict({"best": 1.0, "wait": 0, "divisor": 10.0})
 
     for _ in range(3):
-        for hook in run.dispatch.before_batch:
-            hook()
+        run.dispatch.fire(Event.before_batch)
 
     assert run.state.lrs == pytest.approx([0.01])
 
