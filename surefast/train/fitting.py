@@ -16,11 +16,11 @@ from torch.optim.swa_utils import AveragedModel
 from surefast.callbacks.dispatch import Dispatch
 from surefast.callbacks.event import Event
 from surefast.data.dataloaders import AnyLoader
-from surefast.errors import ArgumentError
 from surefast.task.loss import Loss
 from surefast.task.metric import Metric
 from surefast.train.grains import Buffers
 from surefast.train.optimizer import frozen_norms_eval, momenta
+from surefast.train.parts import checked_epochs
 from surefast.train.policies import Policies
 from surefast.train.predict import Evaluator
 from surefast.train.schedule import Curve
@@ -64,8 +64,7 @@ class Training:
         step: int = 0,
     ) -> TrainState:
         """The state of a fit that is about to begin."""
-        if n_epoch < 1:
-            raise ArgumentError(f"n_epoch={n_epoch} trains nothing", do="use 1 or more")
+        checked_epochs("n_epoch", n_epoch)
         directions: dict[str, bool | None] = {"train_loss": False}
         if valid is not None:
             directions["valid_loss"] = False

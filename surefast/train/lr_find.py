@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, final
@@ -12,7 +13,7 @@ from torch import nn
 
 from surefast.data.batch import Batch
 from surefast.data.dataloaders import AnyLoader
-from surefast.errors import NonFiniteError
+from surefast.errors import ArgumentError, NonFiniteError
 from surefast.train.grains import windows
 from surefast.train.state import TrainState
 from surefast.train.step import Step
@@ -25,6 +26,24 @@ class Curve:
 
     lrs: list[float]
     losses: list[float]
+
+
+def check_range(start_lr: float, end_lr: float, num_it: int) -> None:
+    """Refuse a range that nothing can be learned from, before anything is trained.
+
+    Raises:
+        ArgumentError: names the arguments.
+    """
+    if not 0 < start_lr < end_lr < math.inf:
+        raise ArgumentError(
+            f"start_lr={start_lr} and end_lr={end_lr} are no range",
+            do="pass numbers above 0, the smaller one first, such as 1e-7 and 10",
+        )
+    if num_it < 12:
+        raise ArgumentError(
+            f"num_it={num_it} steps leave too few points to suggest a learning rate from",
+            do="use 12 or more, such as 100",
+        )
 
 
 @contextlib.contextmanager

@@ -136,12 +136,20 @@ def spread_lrs(lr: float | slice | Sequence[float], n_groups: int) -> list[float
     >>> spread_lrs(slice(1e-3), 3)
     [0.0001, 0.0001, 0.001]
     """
-    if isinstance(lr, slice):
-        rates = _spread_slice(lr, n_groups)
-    elif isinstance(lr, (int, float)):
-        rates = [float(lr)] * n_groups
-    else:
-        rates = [float(rate) for rate in lr]
+    try:
+        if isinstance(lr, slice):
+            rates = _spread_slice(lr, n_groups)
+        elif isinstance(lr, (int, float)):
+            rates = [float(lr)] * n_groups
+        else:
+            rates = [float(rate) for rate in lr]  # of a text, its letters: told below
+    except ArgumentError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"the learning rate {lr!r} is no number",
+            do="pass a number such as 1e-3, slice(lowest, highest), or one number for each group",
+        ) from error
     if len(rates) != n_groups:
         raise ArgumentError(
             f"{len(rates)} learning rates were given, and the model has {n_groups} parameter "

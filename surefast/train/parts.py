@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
+import numpy as np
+import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
@@ -60,6 +62,53 @@ def check_loss_trains(loss: nn.Module, groups: list[list[nn.Parameter]]) -> None
             f"the loss has parameters that would never train: {left[0].removeprefix('func.')}",
             do="make them part of the model or of a group of splitter=, or set requires_grad=False",
         )
+
+
+def checked_epochs(name: str, value: object, least: int = 1) -> None:
+    """Refuse what is no number of epochs.
+
+    Raises:
+        ArgumentError: names the argument.
+    """
+    if not _is_whole(value) or value < least:
+        trains = "trains nothing" if value == 0 else "is no number of epochs"
+        raise ArgumentError(f"{name}={value!r} {trains}", do=f"use a whole number, {least} or more")
+
+
+def checked_seed(seed: int) -> int:
+    """The seed, a whole number; any text would make keys too, but of a typo as well."""
+    if not _is_whole(seed):
+        raise ArgumentError(f"seed={seed!r} is no whole number", do="use an int such as 42")
+    return int(seed)
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def choose_device(device: str | torch.device | None, data: torch.device) -> torch.device:
+    """The device asked for, or that of the data.
+
+    Raises:
+        ArgumentError: torch knows no such device, or it is not on this machine.
+    """
+    if device is None:
+        return data
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ArgumentError(
+            f"device={device!r} is not known", do='use "cpu", "cuda", "cuda:1" or "mps"'
+        ) from error
+    is_missing = (chosen.type == "cuda" and not torch.cuda.is_available()) or (
+        chosen.type == "mps" and not torch.backends.mps.is_available()
+    )
+    if is_missing:
+        raise ArgumentError(
+            f"device={str(device)!r} is not on this machine, or this torch was built without it",
+            do='use device="cpu", or install the driver and a torch built for it',
+        )
+    return chosen
 
 
 def choose_loss(loss_func: Callable[..., Any] | None, dls: DataLoaders) -> Loss:

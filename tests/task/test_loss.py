@@ -355,3 +355,35 @@ def test_pixels_need_no_reading_and_no_2d_kernel(loss):
     with NoReading():
         loss.float()(pred, targ).backward()
         loss.weight(targ)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        CrossEntropyLossFlat(),
+        CrossEntropyLossFlat(label_smoothing=0.1),
+        CrossEntropyLossFlat(weight=[0.2, 1.0, 3.0], ignore_index=0),
+        CrossEntropyLossFlat(axis=1, ignore_index=2),
+        LabelSmoothingCrossEntropy(0.2, weight=[0.2, 1.0, 3.0]),
+        FocalLossFlat(gamma=1.5, weight=[0.2, 1.0, 3.0]),
+        FocalLossFlat(ignore_index=1),
+        BCEWithLogitsLossFlat(pos_weight=[0.5, 1.0, 2.0]),
+        MSELossFlat(),
+        L1LossFlat(),
+        UserLoss(lambda pred, targ: ((pred - targ) ** 4).mean()),
+    ],
+    ids=lambda loss: type(loss).__name__,
+)
+def test_the_loss_of_each_sample_is_that_of_the_sample_alone(loss):
+    """In one go for the losses of this package; several targets a sample, ignored ones included."""
+    generator = torch.Generator().manual_seed(5)
+    if hasattr(loss, "axis"):
+        shape = (6, 3, 4) if loss.axis == 1 else (6, 4, 3)
+        targ = torch.randint(0, 3, (6, 4), generator=generator)
+        targ[0] = loss.ignore_index or 0  # nothing may count in a sample
+    else:
+        shape = (6, 3)
+        targ = torch.rand(6, 3, generator=generator)
+    pred = torch.randn(*shape, generator=generator)
+    alone = torch.stack([loss(pred[i : i + 1], targ[i : i + 1]) for i in range(6)])
+    assert loss.each(pred, targ).tolist() == pytest.approx(alone.tolist(), rel=1e-5, abs=1e-7)

@@ -167,6 +167,44 @@ def test_data_sets_that_are_not_there_are_told():
         learn.validate(3)
 
 
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: learner().fit("3"), "n_epoch='3' is no number of epochs"),
+        (lambda: learner().fit(1.5), "n_epoch=1.5 is no number of epochs"),
+        (lambda: learner().fine_tune(0), "epochs=0 trains nothing"),
+        (lambda: learner().fine_tune(1, freeze_epochs=-1), "freeze_epochs=-1 is no number"),
+        (lambda: learner().fit(1, lr="1e-3"), "the learning rate '1e-3' is no number"),
+        (lambda: learner().fit(1, lr=[None]), r"the learning rate \[None\] is no number"),
+        (lambda: learner(seed="a"), "seed='a' is no whole number"),
+        (lambda: learner(threads=0), "a process has at least one"),
+        (lambda: learner(device="gpu"), "device='gpu' is not known"),
+        (lambda: learner().lr_find(start_lr=0), "start_lr=0 and end_lr=10.0 are no range"),
+        (lambda: learner().lr_find(1, 0.1), "are no range"),
+        (lambda: learner().lr_find(num_it=3), "num_it=3 steps leave too few points"),
+    ],
+)
+def test_impossible_arguments_are_told_before_anything_is_trained(call, text):
+    """With the argument's name."""
+    with pytest.raises(ArgumentError, match=text):
+        call()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a card")
+def test_a_device_that_is_not_there_is_told():
+    """Not by torch, at the first batch."""
+    with pytest.raises(ArgumentError, match="device='cuda' is not on this machine"):
+        learner(device="cuda")
+
+
+def test_fine_tune_may_leave_out_its_first_part():
+    """freeze_epochs=0 trains everything from the start."""
+    learn = learner()
+    learn.fine_tune(1, freeze_epochs=0)
+    assert len(learn.recorder.rows) == 1
+    assert learn.frozen == 0
+
+
 def test_gradients_of_other_code_are_not_trained_on():
     """A backward by hand before a fit."""
     hashes = []
