@@ -82,7 +82,11 @@ def _accept(recipe: Recipe, asked: Mapping[str, Value], file: Path) -> None:
         elif not _is_later(path, recipe):
             close = nearest(path, flat)
             problems.append(f"{line} is no value of this recipe" + (f"; write {close!r}" if close else ""))
-    missing = {path: value for path, value in asked.items() if path not in given}
+    missing = {
+        path: value
+        for path, value in asked.items()
+        if path not in given and not _is_settled(path, value, given, recipe)
+    }
     end = len(text.splitlines()) + 1
     problems += [f"line {end}: {path} = {literal(value.value)} is missing" for path, value in missing.items()]
     if problems:
@@ -94,6 +98,21 @@ def _accept(recipe: Recipe, asked: Mapping[str, Value], file: Path) -> None:
         details = "".join(f"\n  {problem}" for problem in problems)
         raise ExplicitError(f"{file} does not settle {count}:{details}", do=do)
     recipe.accept(asked, f"accepted in {file.name}")
+
+
+def _is_settled(path: str, value: Value, given: Mapping[str, Any], recipe: Recipe) -> bool:
+    """Whether the file settles this value for an earlier fit by the same call: ``fine_tune`` is two fits."""
+    match = _FIT.match(path)
+    if match is None:
+        return False
+    index, rest = int(match[1]), path[match.end() :]
+    target = recipe.fit_call(index).target
+    return any(
+        recipe.fit_call(earlier).target == target
+        and f"fit[{earlier}]{rest}" in given
+        and canonical(given[f"fit[{earlier}]{rest}"]) == canonical(value.value)
+        for earlier in range(index)
+    )
 
 
 def _is_later(path: str, recipe: Recipe) -> bool:

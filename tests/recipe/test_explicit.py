@@ -116,3 +116,22 @@ def test_unwritable_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ExplicitError, match=r"cannot be written(.|\n)*setup.lr"):
         require_explicit(make(), "explicit", folder=tmp_path / "file")
+
+
+def test_a_value_settled_for_one_fit_holds_for_the_next_of_its_kind(tmp_path):
+    """As fine_tune is two fits, and the second must not be refused when the first has trained."""
+    file = tmp_path / "defaults.toml"
+    file.write_text('"setup.dls" = { none = true }\n"setup.lr" = 0.001\n"fit[0].wd" = 0.01\n')
+    learn = Learn(moms=1)
+    recipe = Recipe(call_of(learn), {}, {})
+    for wd in ({}, {}, {"wd": 0.02}):
+        recipe.add_fit(learn.fit(1, **wd), frozen=0)
+        require_explicit(recipe, file)
+    assert recipe.flat()["fit[1].wd"].origin == "user"
+
+    file.write_text('"setup.dls" = { none = true }\n"setup.lr" = 0.001\n"fit[0].wd" = 0.02\n')
+    other = Recipe(call_of(learn), {}, {})
+    other.add_fit(learn.fit(1, wd=0.02), frozen=0)
+    other.add_fit(learn.fit(1), frozen=0)
+    with pytest.raises(ExplicitError, match=r"fit\[1\].wd = 0.01 is missing"):
+        require_explicit(other, file)
