@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from surefast.recipe.encode import canonical
 from surefast.recipe.recipe import Recipe
@@ -11,6 +13,7 @@ from surefast.recipe.value import Value
 from surefast.recipe.words import in_words
 
 _LONGEST = 80
+_CALL = re.compile(r"(.*)\[(\d+)\]\.call$")
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def diff(a: Recipe, b: Recipe) -> Differences:
 
 
 def describe(differences: Sequence[Difference]) -> str:
-    """Differences in words, a line each."""
+    """Differences in words: what was chosen first, then what was worked out from it."""
     if not differences:
         return "the recipes are the same in every value"
     lines: list[str] = []
@@ -63,8 +66,68 @@ def describe(differences: Sequence[Difference]) -> str:
         if part:
             noun = "difference" if len(part) == 1 else "differences"
             lines.append(f"{len(part)} {noun} that {words}:")
-            lines += [f"  {line.path}: {_side(line.a)} -> {_side(line.b)}" for line in part]
+            chosen, found = _split(part)
+            lines += [line for difference in chosen for line in _lines(difference)]
+            if chosen and found:
+                lines.append("  and what was worked out:")
+            lines += _found_lines(found)
     return "\n".join(lines)
+
+
+def _split(part: Sequence[Difference]) -> tuple[list[Difference], list[Difference]]:
+    """Those with a value that the user or the library's default chose, and the inferred ones."""
+    chosen: list[Difference] = []
+    found: list[Difference] = []
+    for difference in part:
+        sides = [side for side in (difference.a, difference.b) if side is not None]
+        inside = ".made." in difference.path
+        is_found = inside or all(side.origin == "inferred" for side in sides)
+        (found if is_found else chosen).append(difference)
+    return chosen, found
+
+
+def _found_lines(found: Sequence[Difference]) -> list[str]:
+    """A line each; lists that hold other calls now are one line with the names on both sides."""
+    moved = {m[1] for difference in found if (m := _CALL.match(difference.path))}
+    lines: list[str] = []
+    for difference in found:
+        held = next((place for place in moved if difference.path.startswith(f"{place}[")), None)
+        if held is None:
+            lines += _lines(difference)
+            continue
+        calls = [other for other in found if (m := _CALL.match(other.path)) and m[1] == held]
+        if difference is calls[0]:
+            first = min(int(_CALL.match(other.path)[2]) for other in calls)  # type: ignore[index]  # matched
+            names = [_names(calls, side) for side in ("a", "b")]
+            lines.append(f"  {held}, from [{first}] on: {names[0]} -> {names[1]}")
+    return lines
+
+
+def _names(calls: Sequence[Difference], side: Literal["a", "b"]) -> str:
+    values = [value for call in calls if (value := getattr(call, side)) is not None]
+    return ", ".join(str(value.value).partition(":")[2] for value in values) or "absent"
+
+
+def _lines(difference: Difference) -> list[str]:
+    """One line, or one for each entry that differs where both sides are tables of the same shape."""
+    a, b = difference.a, difference.b
+    if a is None or b is None or not _alike(a.value, b.value):
+        return [f"  {difference.path}: {_side(a)} -> {_side(b)}"]
+    return [
+        f"  {difference.path}[{row}].{key}: {in_words(old)} -> {in_words(new[key])}"
+        for row, (ours, new) in enumerate(zip(a.value, b.value, strict=True))
+        for key, old in ours.items()
+        if canonical(old) != canonical(new[key])
+    ]
+
+
+def _alike(a: Any, b: Any) -> bool:
+    if not isinstance(a, list) or not isinstance(b, list) or len(a) != len(b):
+        return False
+    return all(
+        isinstance(x, dict) and isinstance(y, dict) and x.keys() == y.keys()
+        for x, y in zip(a, b, strict=True)
+    )
 
 
 def _side(value: Value | None) -> str:

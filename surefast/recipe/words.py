@@ -35,6 +35,14 @@ def _call(plain: dict[str, Any]) -> str:
     return f"{_name(plain['call'])}({given})"
 
 
+def _partial(plain: dict[str, Any]) -> str:
+    given = [in_words(item) for item in plain.get("args", [])]
+    keywords = plain.get("keywords", {})
+    pairs = keywords.get("dict", keywords.items()) if isinstance(keywords, dict) else []
+    given += [f"{name}={in_words(value)}" for name, value in pairs]
+    return f"partial({', '.join([in_words(plain['partial']), *given])})"
+
+
 def _slice(plain: dict[str, Any]) -> str:
     parts = [in_words(part) for part in plain["slice"]]
     return f"slice({', '.join(parts[:2] if parts[2:] == ['None'] else parts)})"
@@ -53,7 +61,7 @@ _FORMS: dict[str, Any] = {
     "path": lambda plain: in_words(plain["path"]),
     "function": lambda plain: _with_hash(_name(plain["function"]), plain.get("source", "")),
     "class": lambda plain: _with_hash(_name(plain["class"]), plain.get("source", "")),
-    "partial": lambda plain: f"partial({in_words(plain['partial'])}, ...)",
+    "partial": _partial,
     "opaque": lambda plain: f"a {_name(plain['opaque'])} (digest {plain['digest']})",
     "same": lambda plain: f"the same as {plain['same']}",
     "enum": lambda plain: f"{_name(plain['enum'])}.{plain['member']}",

@@ -263,6 +263,25 @@ def test_diff_says_what_can_change_bits():
     assert describe([]) == "the recipes are the same in every value"
 
 
+def test_diff_tells_choices_before_what_follows_from_them():
+    """A list that holds other calls underneath is one line; tables of one shape differ by entry."""
+
+    def recipe(lr, calls):
+        call = Call("m:f", {"lr": Value(lr, "user")})
+        call.infer("groups", [{"params": 8, "lr": lr}, {"params": 2, "lr": 0}], "found")
+        tfms = [Call(f"m:{name}", {"p": Value(0.5, "default")}) for name in calls]
+        call.made = Call("m:g", {"tfms": Value(tfms, "inferred", "set by f")})
+        return Recipe(call, {}, {})
+
+    assert str(diff(recipe(1, "ABC"), recipe(2, "ACD"))).splitlines() == [
+        "4 differences that can change the result:",
+        "  setup.lr: 1 (user) -> 2 (user)",
+        "  and what was worked out:",
+        "  setup.groups[0].lr: 1 -> 2",
+        "  setup.made.tfms, from [1] on: B, C -> C, D",
+    ]
+
+
 def test_diff_of_absent_values():
     """A value only one recipe has is a difference."""
     left, right = make(), make()
