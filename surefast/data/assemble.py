@@ -12,7 +12,7 @@ import numpy as np
 
 from surefast.data.collate import collate
 from surefast.data.dataset import Samples
-from surefast.errors import DataError, EmptyDataError
+from surefast.errors import DataError
 from surefast.keys.key import make_key
 from surefast.protocols import Sample
 
@@ -57,11 +57,10 @@ class Built:
 
 
 def build_batch(samples: Samples, job: Job) -> Built:
-    """The batch of a job: a pure function of both.
+    """The batch of a job: a pure function of both; without elements where every sample was skipped.
 
     Raises:
         DataError: a sample failed and ``on_error`` is ``raise``.
-        EmptyDataError: every sample of the batch failed.
         CollateError: the samples do not stack.
     """
     made: list[Sample] = []
@@ -82,11 +81,7 @@ def build_batch(samples: Samples, job: Job) -> Built:
             name = error.details.get("file") or f"item {index}"
             skipped.append(Skipped(job.epoch, job.number, index, name, error.what, new))
     if not made:
-        raise EmptyDataError(
-            f"every item of batch {job.number} in epoch {job.epoch} failed",
-            do='mend or drop the files, or use on_error="replace"',
-            first=f"{skipped[0].name}: {skipped[0].error}",
-        )
+        return Built((), (), tuple(skipped))
     names = tuple(ids)
     return Built(collate(made, lambda i: samples.item_name(names[i])), names, tuple(skipped))
 

@@ -5,6 +5,7 @@ This file must not know of images or of training.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
@@ -358,6 +359,11 @@ def _encode(
 ) -> tuple[Encoder, list[Any], list[Any]]:
     """Fit on training labels, encode both sides."""
     raw = [samples.read_all(element) for samples in (train, valid)]
+    if isinstance(raw[0][0], os.PathLike):
+        raise LabelError(
+            f"the label of {raw[0][0]} is the path itself: nobody said how to read a label from it",
+            do="pass get_y=parent_label, a RegexLabeller, or a function of your own to DataBlock",
+        )
     encoder = encoding.fit(raw[0])
     encoded = [
         _encode_all(encoder, values, samples, side)

@@ -115,6 +115,10 @@ class DataLoaders:
     def __len__(self) -> int:
         return len(self.loaders)
 
+    def __repr__(self) -> str:
+        task = "no task" if self.task is None else f"{self.task.kind} with {self.task.n_out} outputs"
+        return f"DataLoaders({task}; train={self.train!r}, valid={self.valid!r})"
+
     def __getitem__(self, i: int) -> AnyLoader:
         return self.loaders[i]
 

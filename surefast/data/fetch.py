@@ -7,6 +7,8 @@ This file must not know what a data set holds.
 from __future__ import annotations
 
 import hashlib
+import http.client
+import lzma
 import shutil
 import sys
 import tarfile
@@ -14,6 +16,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final
 from urllib.parse import urlsplit
@@ -33,6 +36,18 @@ MAX_RATIO: Final = 200
 """An archive that unpacks to more than this many times its size, and over 1 GiB, is refused."""
 
 _MIB: Final = 1 << 20
+
+_DAMAGE: Final = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    ValueError,
+    RuntimeError,  # also what zipfile says of a member with a password, or of an unknown compression
+)
+"""What the readers of archives raise on bytes they did not expect."""
 
 
 @declared(neutral={"base", "archive", "data", "force_download", "timeout"})
@@ -94,12 +109,12 @@ def _download(url: str, target: Path, timeout: float) -> None:
         raise FetchError(
             f"{url!r} is neither a file here nor an https address", do="check the address or the path"
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(target.parent)
     part = target.with_name(f"{target.name}.part")
     try:
         with urllib.request.urlopen(url, timeout=timeout) as answer, part.open("wb") as file:  # noqa: S310
             _copy(answer, file, target.name)
-    except (urllib.error.URLError, OSError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         part.unlink(missing_ok=True)
         raise FetchError(
             f"{url} could not be fetched: {getattr(error, 'reason', error)}",
@@ -121,6 +136,8 @@ def _copy(answer: Any, file: BinaryIO, name: str) -> None:
         while part := answer.read(_MIB):
             file.write(part)
             progress.advance(task, len(part))
+    if total is not None and file.tell() != total:
+        raise OSError(f"the connection ended after {file.tell():,} of {total:,} bytes")
 
 
 def _verify(packed: Path, url: str) -> None:
@@ -161,7 +178,7 @@ def _damaged(packed: Path, expected: str, found: str) -> FetchError:
 
 
 def _unpack(packed: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(target.parent)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unpack-") as folder:
         inside = Path(folder) / "data"
         inside.mkdir()
@@ -170,9 +187,12 @@ def _unpack(packed: Path, target: Path) -> None:
                 _unzip(packed, inside)
             else:
                 _untar(packed, inside)
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+        except FetchError:
+            raise
+        except _DAMAGE as error:
+            cause = " ".join(f"{type(error).__name__}: {error}".split())
             raise FetchError(
-                f"the archive {packed.name!r} cannot be unpacked: {type(error).__name__}: {error}",
+                f"the archive {packed.name!r} cannot be unpacked: {cause}",
                 do="delete it and fetch it again; if it is unsafe, do not use it",
                 file=packed,
             ) from error
@@ -181,6 +201,17 @@ def _unpack(packed: Path, target: Path) -> None:
         if target.exists():
             shutil.rmtree(target)
         top.rename(target)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FetchError(
+            f"the cache folder {str(folder)!r} cannot be made: {error.strerror or error}",
+            do="set SUREFAST_HOME, or pass base=, to a folder that can be written to",
+            file=folder,
+        ) from error
 
 
 def _untar(packed: Path, inside: Path) -> None:

@@ -158,6 +158,10 @@ class Loader:
     def __len__(self) -> int:
         return self.n // self.bs if self.drop_last else -(-self.n // self.bs)
 
+    def __repr__(self) -> str:
+        side = "training" if self.train else "validation"
+        return f"Loader({self.n} items in {len(self)} batches of {self.bs}, for {side})"
+
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         for batch in self.batches(DEFAULT_SEED, 0):
             yield (*batch.x, *batch.y)
@@ -190,17 +194,28 @@ class Loader:
     ) -> Iterator[Batch]:
         """The batches of an epoch from number ``start`` on, transformed, on the device.
 
+        A batch whose items all failed and were skipped is left out.
+
         Raises:
             DataError: an item failed and ``on_error`` is ``raise``.
+            EmptyDataError: every item failed.
             WorkerError: a data process died again and again over one batch.
         """
         target = torch.device(device) if device is not None else self.device
         jobs = self.jobs(seed, epoch, start)
+        failed: Built | None = None
+        found = False
         with contextlib.closing(self._built(jobs)) as built_batches:
             for job, built in built_batches:
                 if built.skipped:
                     self._note(built.skipped)
+                if not built.ids:
+                    failed = built
+                    continue
+                found = True
                 yield self._stage(built, job, target)
+        if failed is not None and not found:
+            raise _all_failed(failed)
 
     def batch_at(self, seed: int, epoch: int, number: int, device: str | torch.device | None = None) -> Batch:
         """One batch of an epoch, built here: what ``batches`` gives as number ``number``."""
@@ -208,7 +223,10 @@ class Loader:
         if job is None:
             raise ArgumentError(f"there is no batch {number}: an epoch has {len(self)}", do="count from 0")
         target = torch.device(device) if device is not None else self.device
-        return self._stage(self._build_here(job), job, target)
+        built = self._build_here(job)
+        if not built.ids:
+            raise _all_failed(built)
+        return self._stage(built, job, target)
 
     def jobs(self, seed: int, epoch: int, start: int = 0) -> Iterator[Job]:
         """What is to be built in an epoch, from batch ``start`` on."""
@@ -258,6 +276,15 @@ class Loader:
                 stacklevel=3,
             )
         self.skipped.extend(skipped)
+
+
+def _all_failed(built: Built) -> EmptyDataError:
+    first = built.skipped[0]
+    return EmptyDataError(
+        "no item could be used: every one of them failed",
+        do="mend the files or what opens them; DataBlock.summary(source) shows each stage",
+        first=f"{first.name}: {first.error}",
+    )
 
 
 def _in_order(

@@ -39,10 +39,7 @@ def table(
     except ImportError as error:
         raise MissingExtraError("tables need pandas", do="pip install 'surefast[tabular]'") from error
     known = dtypes or {}
-    series = {
-        name: pd.Series(values, dtype=known.get(name), index=index)
-        for name, values in columns.items()
-    }
+    series = {name: pd.Series(values, dtype=known.get(name), index=index) for name, values in columns.items()}
     return pd.DataFrame(series, index=index, columns=list(columns))
 
 
@@ -62,10 +59,11 @@ def describe_table(call: Call, name: str, source: object) -> None:
 
 
 def _described(frame: Any) -> Call | None:
-    if frame.size > MAX_CELLS or not all(isinstance(column, str) for column in frame.columns):
+    named = frame.columns.is_unique and all(isinstance(column, str) for column in frame.columns)
+    if frame.size > MAX_CELLS or not named:
         return None
     columns = {str(name): _cells(frame[name]) for name in frame.columns}
-    if not frame.columns.is_unique or not all(_is_plain(cells) for cells in columns.values()):
+    if not all(_is_plain(cells) for cells in columns.values()):
         return None
     counted = list(frame.index) == list(range(len(frame)))
     index = None if counted else frame.index.tolist()

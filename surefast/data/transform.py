@@ -116,7 +116,11 @@ class ForeignItem(ItemTransform):
 
     def _one(self, x: Any, key: int) -> Any:
         seed_all(key)  # once for each input: they get the same draws
-        return self.function(x)
+        changed = self.function(x)
+        if type(changed) is torch.Tensor and isinstance(x, torch.Tensor) and changed.dtype == x.dtype:
+            # Arithmetic on an image gives a plain tensor, which the transforms behind would leave alone.
+            return changed.as_subclass(type(x)) if changed.ndim == x.ndim else changed
+        return changed
 
     def __repr__(self) -> str:
         return name_of(self.function)

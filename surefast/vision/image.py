@@ -212,9 +212,11 @@ class ImageOpener:
         except FileError:
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            do = "shrink the image; the limit is Pillow's own, PIL.Image.MAX_IMAGE_PIXELS"
-            what = "the image has too many pixels; nothing was decoded"
-            raise FileError(what, do=do, file=file, found=error) from None
+            do = "shrink the image; PIL.Image.MAX_IMAGE_PIXELS is the limit that Pillow has beside max_pixels"
+            what = (
+                f"the image has more pixels than Pillow reads, and the cap is {self.max_pixels:,}; nothing "
+            )
+            raise FileError(what + "was decoded", do=do, file=file, found=error) from None
         except _READ_ERRORS as error:
             what = "the image is truncated" if "truncated" in str(error) else "the image cannot be decoded"
             found = f"{type(error).__name__}: {error}"

@@ -152,7 +152,7 @@ class ImageDataLoaders:
         how = _Loading(
             bs, val_bs, shuffle, drop_last, device, num_workers, workers, prefetch, on_error, check_leaks
         )
-        return how.load(block, [Path(name) for name in fnames], path)
+        return how.load(block, _files(fnames), path)
 
     @classmethod
     @declared(neutral=_NEUTRAL)
@@ -183,7 +183,7 @@ class ImageDataLoaders:
             bs, val_bs, shuffle, drop_last, device, num_workers, workers, prefetch, on_error, check_leaks
         )
         block = _labelled(NameLabeller(label_func), valid_pct, seed, item_tfms, batch_tfms, img_cls)
-        return how.load(block, [Path(name) for name in fnames], path)
+        return how.load(block, _files(fnames), path)
 
     @classmethod
     @declared(neutral=_NEUTRAL)
@@ -214,7 +214,7 @@ class ImageDataLoaders:
             bs, val_bs, shuffle, drop_last, device, num_workers, workers, prefetch, on_error, check_leaks
         )
         block = _labelled(RegexLabeller(pat), valid_pct, seed, item_tfms, batch_tfms, img_cls)
-        return how.load(block, [Path(name) for name in fnames], path)
+        return how.load(block, _files(fnames), path)
 
     @classmethod
     @declared(neutral=_NEUTRAL)
@@ -245,7 +245,7 @@ class ImageDataLoaders:
             bs, val_bs, shuffle, drop_last, device, num_workers, workers, prefetch, on_error, check_leaks
         )
         block = _labelled(NameLabeller(RegexLabeller(pat)), valid_pct, seed, item_tfms, batch_tfms, img_cls)
-        return how.load(block, [Path(name) for name in fnames], path)
+        return how.load(block, _files(fnames), path)
 
     @classmethod
     @declared(neutral=_NEUTRAL)
@@ -394,12 +394,13 @@ class ImageDataLoaders:
         Without ``y_block``, the first label decides: a list makes several labels an image, a float makes
         regression, anything else one class.
         """
-        if len(fnames) != len(labels):
+        files = _files(fnames)
+        if len(files) != len(labels):
             raise ArgumentError(
-                f"there are {len(fnames)} file names and {len(labels)} labels",
+                f"there are {len(files)} file names and {len(labels)} labels",
                 do="pass one label for each file",
             )
-        if not len(fnames):
+        if not files:
             raise EmptyDataError("fnames is empty", do="check how the files are listed")
         if y_block is None:
             y_block, why = _block_of(labels[0])
@@ -414,9 +415,7 @@ class ImageDataLoaders:
         how = _Loading(
             bs, val_bs, shuffle, drop_last, device, num_workers, workers, prefetch, on_error, check_leaks
         )
-        return how.load(
-            block, [(Path(name), label) for name, label in zip(fnames, labels, strict=True)], path
-        )
+        return how.load(block, list(zip(files, labels, strict=True)), path)
 
 
 @dataclass(frozen=True)
@@ -457,6 +456,15 @@ def _labelled(
         item_tfms=item_tfms,
         batch_tfms=batch_tfms,
     )
+
+
+def _files(fnames: Sequence[str | Path]) -> list[Path]:
+    if isinstance(fnames, (str, Path)):
+        raise ArgumentError(
+            f"fnames is one name, {str(fnames)!r}, where the files were expected",
+            do="pass fnames=get_image_files(path)",
+        )
+    return [Path(name) for name in fnames]
 
 
 def _block_of(label: Any) -> tuple[TransformBlock, str]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import abc
 import math
+import operator
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, final
 
 import numpy as np
@@ -205,6 +206,11 @@ class PictureTransform(ItemTransform):
 
     def apply(self, sample: Sample, key: int, *, train: bool) -> Sample:
         """The sample with every picture changed by the same draw."""
+        if not any(isinstance(element, _PICTURES) for element in sample):
+            raise ArgumentError(
+                f"{type(self).__name__} finds no picture among {', '.join(map(_kind, sample))}",
+                do="put it before what makes floats or plain tensors of pictures, or start with ToTensor()",
+            )
         u: Uniform = Draws(key) if train else _CENTRE
         return tuple(self._change(element, u, train=train) for element in sample)
 
@@ -215,6 +221,11 @@ class PictureTransform(ItemTransform):
         if isinstance(element, Image.Image):
             element = _open_pil(element)
         if isinstance(element, tv_tensors.Image):
+            if element.dtype != torch.uint8:
+                raise ArgumentError(
+                    f"{type(self).__name__} takes uint8 pictures, and was given {_kind(element)}",
+                    do="put it before what makes floats; ImageBlock makes floats of the batch by itself",
+                )
             plain = element.as_subclass(torch.Tensor)
             return self.change(plain, u, train=train, mask=False).as_subclass(tv_tensors.Image)
         return element
@@ -232,6 +243,12 @@ class PictureTransform(ItemTransform):
 
 
 _CENTRE: Final = (0.5, 0.5)
+_PICTURES: Final = (tv_tensors.Image, tv_tensors.Mask, Image.Image)
+
+
+def _kind(element: Any) -> str:
+    shape = f" of {element.dtype} {tuple(element.shape)}" if isinstance(element, torch.Tensor) else ""
+    return type(element).__name__ + shape
 
 
 @final
@@ -417,11 +434,15 @@ def as_size(size: Size) -> tuple[int, int]:
         ArgumentError: it is neither.
     """
     pair = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
-    if len(pair) != 2 or not all(isinstance(side, int) and side > 0 for side in pair):
+    try:
+        sides = [operator.index(side) for side in pair]  # also an integer of numpy's
+    except TypeError:
+        sides = []
+    if len(sides) != 2 or min(sides) < 1:
         raise ArgumentError(
             f"size is {size!r}, expected pixels", do="pass a number such as 224, or (height, width)"
         )
-    return pair[0], pair[1]
+    return sides[0], sides[1]
 
 
 _PADDINGS: Final = ("zeros", "border", "reflection")

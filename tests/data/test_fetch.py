@@ -137,3 +137,41 @@ def test_published_addresses_are_known_ones():
     known = {value for name, value in vars(URLs).items() if name.isupper() or name == "ML_100k"}
     assert set(PUBLISHED) <= known
     assert all(url.startswith("https://") for url in known)
+
+
+def test_damage_inside_and_passwords_are_told(tmp_path):
+    """Whatever the readers of archives raise."""
+    path = tmp_path / "d.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/x", b"0" * 5000)
+    whole = path.read_bytes()
+    damaged, locked = bytearray(whole), bytearray(whole)
+    damaged[40] ^= 0xFF
+    for start, offset in ((whole.find(b"PK\x03\x04"), 6), (whole.find(b"PK\x01\x02"), 8)):
+        locked[start + offset] |= 1
+    for number, content in enumerate((damaged, locked, b"<html>")):
+        other = tmp_path / f"d{number}.zip"
+        other.write_bytes(content)
+        with pytest.raises(FetchError, match="cannot be unpacked"):
+            untar_data(str(other), base=tmp_path / "cache")
+
+
+def test_a_cache_that_cannot_be_made_is_named(tmp_path):
+    """With the way out."""
+    packed = tar(tmp_path / "some_data.tgz", {"some_data/1": b"x"})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FetchError, match="cannot be made") as caught:
+        untar_data(str(packed), base=tmp_path / "file")
+    assert "SUREFAST_HOME" in caught.value.do
+
+
+def test_a_connection_that_ends_early_leaves_nothing(tmp_path, monkeypatch):
+    """The length that the server announced is compared."""
+
+    class Answer(io.BytesIO):
+        headers = {"Content-Length": "100"}
+
+    monkeypatch.setattr(fetch.urllib.request, "urlopen", lambda url, timeout: Answer(b"x" * 60))
+    with pytest.raises(FetchError, match="ended after 60 of 100 bytes"):
+        untar_data(NOWHERE, base=tmp_path)
+    assert list((tmp_path / "archive").iterdir()) == []

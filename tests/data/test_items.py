@@ -90,3 +90,24 @@ def test_tables_and_arrays_have_fingerprints_of_their_values():
     pairs = [(np.zeros(3), 1), (np.ones(3), 2)]
     assert fingerprint(pairs) != fingerprint([(np.zeros(3), 1), (np.ones(3), 3)])
     assert fingerprint(pairs) != fingerprint([(np.zeros(3), 1), (np.full(3, 2.0), 2)])
+
+
+def test_a_listing_that_was_changed_has_no_record(tmp_path):
+    """A recipe would list the folder again and find other files."""
+    files = get_files(make(tmp_path, "a/1", "a/2", "b/1"))
+    assert call_of(files) is not None
+    files.reverse()
+    assert call_of(files) is None
+    files.reverse()
+    assert call_of(files) is not None
+    files.pop()
+    assert call_of(files) is None
+    assert call_of(files[:1]) is None
+
+
+def test_pairs_of_file_and_label_may_be_moved(tmp_path):
+    """The common folder is found inside of tuples too; the label counts."""
+    first, second = make(tmp_path / "x", "a/1", "b/2"), make(tmp_path / "y" / "z", "a/1", "b/2")
+    pairs = [[(root / "a/1", "cat"), (root / "b/2", "dog")] for root in (first, second)]
+    assert fingerprint(pairs[0]) == fingerprint(pairs[1])
+    assert fingerprint(pairs[0]) != fingerprint([(first / "a/1", "cat"), (first / "b/2", "cow")])

@@ -8,6 +8,7 @@ import pytest
 
 from surefast.data.label import AttrGetter, ColReader, ItemGetter, RegexLabeller, parent_label
 from surefast.errors import ArgumentError, LabelError
+from surefast.recipe.call import call_of
 
 
 def test_the_folder_is_the_label():
@@ -56,3 +57,32 @@ def test_elements_and_attributes():
     assert ItemGetter(1)((1, 2)) == 2
     assert AttrGetter("name")(Path("a/b.c")) == "b.c"
     assert AttrGetter("nothing", 7)(1) == 7
+
+
+def test_a_table_is_read_as_its_rows_are():
+    """Columns at once give what one row after the other gives; a row of numbers alone is of one kind."""
+    mixed = pd.DataFrame({"f": ["x", "y"], "n": [1, 2], "tags": ["a b", None]})
+    numbers = pd.DataFrame({"n": [1, 2], "w": [0.5, 1.5]})
+    for frame, reader in (
+        (mixed, ColReader("n")),
+        (mixed, ColReader(["f", "n"])),
+        (mixed, ColReader(0, pref=Path("img"), suff=".png")),
+        (mixed, ColReader("tags", label_delim=" ")),
+        (numbers, ColReader("n")),
+    ):
+        assert reader.read_table(frame) == [reader(frame.iloc[i]) for i in range(len(frame))]
+    with pytest.raises(LabelError, match="has no column 'g'"):
+        ColReader("g").read_table(mixed)
+
+
+def test_a_row_without_a_file_name_is_told():
+    """Not looked for as a file called nan."""
+    frame = pd.DataFrame({"f": ["x", None]})
+    with pytest.raises(LabelError, match="has no value in column 'f'"):
+        ColReader("f", pref=Path("img"))(frame.iloc[1])
+
+
+def test_a_folder_before_the_value_changes_no_hash():
+    """A text does."""
+    assert call_of(ColReader("f", pref=Path("img"))).values["pref"].neutral
+    assert not call_of(ColReader("f", pref="img_")).values["pref"].neutral

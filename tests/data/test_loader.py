@@ -194,7 +194,22 @@ def test_bad_files_are_replaced_by_others(broken, file_block, bits):
     assert all(s.replaced_by is not None for s in made[0].skipped)
 
 
-def test_a_batch_without_a_good_item_stops(broken, file_block):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_without_a_good_item_is_left_out(broken, file_block, workers):
+    """The last batch of validation may hold nothing but a bad file: skipping goes on."""
+    folder, _ = broken
+    loader = (
+        file_block()
+        .dataloaders(folder, bs=1, device="cpu", num_workers=workers, on_error="skip", check_leaks=False)
+        .train
+    )
+    with pytest.warns(SurefastWarning, match="loader.skipped"):
+        numbers = [batch.number for batch in loader.batches(0, 0)]
+    assert len(numbers) == len(loader) - len(loader.skipped) < len(loader)
+    assert not {skipped.batch for skipped in loader.skipped} & set(numbers)
+
+
+def test_an_epoch_without_a_good_item_stops(broken, file_block):
     """Skipping everything would train on nothing."""
     folder, _ = broken
     for file in folder.rglob("*.png"):
@@ -202,8 +217,13 @@ def test_a_batch_without_a_good_item_stops(broken, file_block):
     dls = file_block().dataloaders(
         folder, bs=20, device="cpu", num_workers=0, on_error="skip", check_leaks=False
     )
-    with pytest.raises(EmptyDataError, match="every item of batch 0 in epoch 0 failed"):
+    with (
+        pytest.warns(SurefastWarning, match="an item was skipped"),
+        pytest.raises(EmptyDataError, match="every one of them failed"),
+    ):
         next(dls.train.batches(0, 0))
+    with pytest.raises(EmptyDataError, match="every one of them failed"):
+        dls.one_batch()
 
 
 def test_file_errors_pass_as_they_are(digits, memory_block):

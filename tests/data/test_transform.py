@@ -17,6 +17,8 @@ from surefast.data.transform import (
     as_batch_transforms,
     as_item_transforms,
     fused,
+    in_order,
+    name_of,
 )
 from surefast.errors import ArgumentError, TransformError
 
@@ -132,3 +134,49 @@ def test_foreign_code_is_not_for_threads():
     """It draws from generators that threads share."""
     assert not ForeignItem(abs).threadable
     assert Same().threadable
+
+
+class ToFloat(BatchTransform):
+    order = 10
+
+    def apply(self, xs, u):
+        return xs
+
+
+class Last(BatchTransform):
+    order = 99
+
+    def apply(self, xs, u):
+        return xs
+
+
+def test_batch_transforms_go_in_their_order():
+    """Equals as given; a user's function stays behind what it was written behind."""
+    first, add, last = ToFloat(), Add(), Last()
+    before, after = as_batch_transforms([lambda x: x, lambda x: x])
+    assert in_order([last, add, first]) == [first, add, last]
+    assert in_order([first, before, last, after, add]) == [first, before, add, last, after]
+    done = in_order([last, after, add])
+    assert done == [add, last, after]
+    assert in_order(done) == done
+    assert DeviceStage([last, first], 1, train=True).active == [first, last]
+
+
+def test_transforms_have_names():
+    """The call that makes one, and what is joined by its parts."""
+    assert repr(Last()) == "Last()"
+
+    class Joined(Last):
+        def joined(self):
+            return Add(), Last()
+
+    assert name_of(Joined()) == "Add + Last"
+
+
+def test_arithmetic_on_an_image_gives_an_image():
+    """A function's plain tensor would be left alone by every transform behind it."""
+    image = tv_tensors.Image(torch.zeros(3, 4, 4, dtype=torch.uint8))
+    changed = as_item_transforms(lambda x: x + 1)[0].apply((image, 0), 1, train=True)[0]
+    assert type(changed) is tv_tensors.Image
+    floats = as_item_transforms(lambda x: x / 255)[0].apply((image, 0), 1, train=True)[0]
+    assert type(floats) is torch.Tensor

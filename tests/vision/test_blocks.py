@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision import tv_tensors
 
 from surefast.data.block import DataBlock
 from surefast.data.blocks import CategoryBlock, TransformBlock
-from surefast.errors import ArgumentError, FileError, UnknownNameError
+from surefast.data.items import get_image_files
+from surefast.errors import ArgumentError, FileError, LabelError, UnknownNameError
 from surefast.recipe.call import call_of
 from surefast.vision.blocks import ImageBlock
 from surefast.vision.image import PILImage, PILImageBW
@@ -64,3 +66,13 @@ def test_what_is_no_kind_of_image_is_refused():
         ImageBlock("RGB")
     with pytest.raises(UnknownNameError, match="'max_pixels'"):
         ImageBlock(max_pixel=3)
+
+
+def test_a_path_is_no_label(tmp_path):
+    """Nobody said how to read one from it."""
+    for i in range(10):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{i}.png")
+    block = DataBlock((ImageBlock, CategoryBlock), get_items=get_image_files)
+    with pytest.raises(LabelError, match="is the path itself") as caught:
+        block.dataloaders(tmp_path)
+    assert "get_y=parent_label" in caught.value.do

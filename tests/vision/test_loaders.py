@@ -1,16 +1,25 @@
 """ImageDataLoaders: the same pictures and labels however they lie about; workers change no bit."""
 
+import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
+from surefast.data.block import DataBlock
+from surefast.data.blocks import CategoryBlock
 from surefast.data.items import get_image_files
-from surefast.errors import EmptyDataError, FileError, UnknownNameError
+from surefast.data.label import ColReader, parent_label
+from surefast.errors import ArgumentError, EmptyDataError, FileError, UnknownNameError
 from surefast.keys.key import DEFAULT_SEED
+from surefast.learner import Learner
 from surefast.recipe.call import call_of
+from surefast.replay import train_recipe
 from surefast.vision.augment import Normalize, aug_transforms, imagenet_stats
+from surefast.vision.blocks import ImageBlock
 from surefast.vision.image import PILImageBW
 from surefast.vision.loaders import ImageDataLoaders, NameLabeller
 from surefast.vision.transforms import RandomResizedCrop, Resize
@@ -205,3 +214,100 @@ def test_mistakes_have_answers(folder, tmp_path):
         ImageDataLoaders.from_folder(folder, item_tmfs=Resize(32))
     with pytest.raises(ValueError, match="cannot be called"):
         ImageDataLoaders.from_name_func(tmp_path, ["a"], "pattern")
+
+
+def pairs(files):
+    return [file.name[0] for file in files]
+
+
+def makers(root):
+    """Every way to say the same, with everything it needs below ``root``."""
+    files = get_image_files(root)
+    frame = pd.DataFrame({
+        "name": [str(file.relative_to(root)) for file in files],
+        "label": [file.name[0] for file in files],
+    })
+    frame.to_csv(root / "labels.csv", index=False)
+    how = {"item_tfms": Resize(16), **HERE}
+    block = DataBlock((ImageBlock, CategoryBlock), get_y=parent_label, item_tfms=Resize(16))
+    listing = DataBlock(
+        (ImageBlock, CategoryBlock), get_items=get_image_files, get_y=parent_label, item_tfms=Resize(16)
+    )
+    table = DataBlock(
+        (ImageBlock, CategoryBlock),
+        get_x=ColReader("name", pref=root),
+        get_y=ColReader("label"),
+        item_tfms=Resize(16),
+    )
+    pattern = r"^(.)[a-z]+_\d+.jpg$"
+    return {
+        "folder": ImageDataLoaders.from_folder(root, **how),
+        "folder pct": ImageDataLoaders.from_folder(root, valid_pct=0.25, **how),
+        "path_func": ImageDataLoaders.from_path_func(root, files, parent_label, **how),
+        "name_re": ImageDataLoaders.from_name_re(root, files, pattern, **how),
+        "name_re list": ImageDataLoaders.from_name_re(root, list(files), pattern, **how),
+        "df": ImageDataLoaders.from_df(frame, root, **how),
+        "csv": ImageDataLoaders.from_csv(root, **how),
+        "lists": ImageDataLoaders.from_lists(root, files, pairs(files), **how),
+        "block": listing.dataloaders(root, **HERE),
+        "block files": block.dataloaders(files, **HERE),
+        "block list": block.dataloaders(list(files), **HERE),
+        "block df": table.dataloaders(frame, **HERE),
+    }
+
+
+def small_model():
+    return nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 7 * 7, 2))
+
+
+def weights(learn):
+    return [p.detach().numpy().tobytes() for p in learn.model.parameters()]
+
+
+def test_a_recipe_alone_trains_again_and_does_not_know_where_the_data_is(folder, tmp_path):
+    """Equal weights from the file of any maker; equal hashes from a copy of the data elsewhere."""
+    here, there = tmp_path / "here", tmp_path / "deeper" / "there"
+    shutil.copytree(folder, here)
+    shutil.copytree(folder, there)
+    moved = makers(there)
+    for name, dls in makers(here).items():
+        learn = Learner(dls, small_model, run_dir=tmp_path / "runs")
+        other = Learner(moved[name], small_model, run_dir=tmp_path / "runs")
+        assert learn.recipe.hash == other.recipe.hash, name
+        learn.fit(1, 0.01)
+        file = tmp_path / "again.toml"
+        file.write_text(learn.recipe.to_toml())
+        again = train_recipe(file, run_dir=tmp_path / "runs", trust_code=True)
+        assert weights(again) == weights(learn), name
+        assert again.recipe.hash == learn.recipe.hash, name
+
+
+def test_another_picture_of_the_same_name_changes_the_hash(folder, tmp_path):
+    """The twin: leaving the folder out of the hash does not leave the data out."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    shutil.copytree(folder, here)
+    shutil.copytree(folder, there)
+    files = get_image_files(there)
+    files[0].write_bytes(files[0].read_bytes() + b"\0")
+    first, second = makers(here), makers(there)
+    for name in first:
+        hashes = {Learner(made[name], small_model, run_dir=tmp_path).recipe.hash for made in (first, second)}
+        assert len(hashes) == 2, name
+
+
+def test_a_single_name_is_no_list_of_files(tmp_path):
+    """Its letters would be taken for files."""
+    with pytest.raises(ArgumentError, match="fnames is one name"):
+        ImageDataLoaders.from_name_func(tmp_path, str(tmp_path), first_letter)
+
+
+def test_where_normalize_is_written_does_not_matter(folder):
+    """It goes last, as in fastai: augmentation is for pictures in [0, 1]."""
+    normalize = Normalize.from_stats(*imagenet_stats)
+    made = [
+        ImageDataLoaders.from_folder(folder, item_tfms=Resize(32), batch_tfms=tfms, **HERE)
+        for tfms in ([*aug_transforms(), normalize], [normalize, *aug_transforms()])
+    ]
+    assert torch.equal(made[0].one_batch()[0], made[1].one_batch()[0])
+    pictures = made[1].decode_batch(made[1].train.batch_at(DEFAULT_SEED, 0, 0))
+    assert all(row[0].min() > -0.01 and row[0].max() < 1.01 for row in pictures)

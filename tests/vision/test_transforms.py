@@ -339,3 +339,22 @@ def test_a_typo_names_the_nearest_argument():
     with pytest.raises(UnknownNameError, match="'method'"):
         Resize(8, methd="pad")
     assert as_size((3, 4)) == (3, 4)
+
+
+def test_a_sample_without_a_picture_is_told():
+    """It would go through unchanged otherwise; floats too, which would be rounded away."""
+    plain = torch.zeros(3, 8, 8)
+    with pytest.raises(
+        ArgumentError, match=r"Resize finds no picture among Tensor of torch.float32 \(3, 8, 8\), int"
+    ):
+        Resize(4).apply((plain, 1), 0, train=True)
+    with pytest.raises(ArgumentError, match="takes uint8 pictures"):
+        Resize(4).apply((tv_tensors.Image(plain), 1), 0, train=True)
+
+
+def test_sizes_may_be_integers_of_numpy():
+    """Not floats, nor nothing."""
+    assert Resize(np.int64(24)).size == (24, 24)
+    for size in (22.5, 0, (1, 2, 3), "224"):
+        with pytest.raises(ArgumentError, match="expected pixels"):
+            Resize(size)
