@@ -55,6 +55,7 @@ from surefast.train.parts import (
     choose_loss,
     listed,
     make_model,
+    note_loss,
     trainable_params,
 )
 from surefast.train.policies import Policies, sort_out
@@ -162,6 +163,7 @@ class Learner:
         call.settle("threads", self.settings.threads, "what this process has")
         call.settle("device", str(self.device), "the device of the data")
         call.settle("loss_func", self.loss_func, "from the target block")
+        note_loss(call, loss_func, self.loss_func)
         self._note_precision(call, self.policies, "")
 
     # What is known about the run ---------------------------------------------------------------------

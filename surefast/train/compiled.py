@@ -19,8 +19,11 @@ CompileMode: TypeAlias = Literal["default", "reduce-overhead", "max-autotune"]
 class Compile(Policy):
     """Run the model through ``torch.compile``. The weights stay those of the original module.
 
+    Each fit compiles anew: torch compiles otherwise what it has seen in other shapes before, so that the bits
+    of a fit would depend on what was compiled earlier in the process.
+
     Args:
-        mode: torch's compile mode.
+        mode: torch's compile mode. ``max-autotune`` chooses kernels by the clock, so runs may differ in bits.
         dynamic: whether shapes may change without compiling again; None lets torch decide.
     """
 
@@ -31,7 +34,8 @@ class Compile(Policy):
         self.dynamic = dynamic
 
     def forward_of(self, model: nn.Module) -> Callable[..., Any]:
-        """The compiled forward of a model."""
+        """The compiled forward of a model, as a fresh process would compile it."""
+        torch.compiler.reset()
         compiled: Callable[..., Any] = torch.compile(model, mode=self.mode, dynamic=self.dynamic)
         return compiled
 

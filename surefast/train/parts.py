@@ -14,8 +14,10 @@ from surefast.data.dataloaders import DataLoaders
 from surefast.errors import ArgumentError, TaskError
 from surefast.keys.generator import seeded
 from surefast.keys.key import make_key
+from surefast.recipe.call import Call
+from surefast.recipe.value import Value
 from surefast.task.loss import Loss
-from surefast.task.user_loss import as_loss
+from surefast.task.user_loss import UserLoss, as_loss
 
 
 def make_model(model: nn.Module | Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -124,6 +126,13 @@ def choose_loss(loss_func: Callable[..., Any] | None, dls: DataLoaders) -> Loss:
             "there is no loss: the data has no target block that brings one", do="pass loss_func="
         )
     return dls.task.loss
+
+
+def note_loss(call: Call, given: object, loss: Loss) -> None:
+    """Record the loss that a loss of torch stands for: a recipe can make that one again."""
+    if given is not None and given is not loss and not isinstance(loss, UserLoss):
+        name = getattr(given, "__name__", type(given).__name__)
+        call.values["loss_func"] = Value(loss, "user", f"what {name} means here")
 
 
 def trainable_params(model: nn.Module) -> list[list[nn.Parameter]]:

@@ -21,6 +21,7 @@ from surefast.keys.settings import Determinism
 from surefast.learner import Learner
 from surefast.recipe.call import RECORD, call_of, current_call, declared
 from surefast.train.optimizer import AdamW
+from surefast.train.parts import choose_loss, note_loss
 from surefast.train.precision import PrecisionName
 from surefast.vision.augment import Normalize
 from surefast.vision.models import Arch, Cut, Splitter, Weights, create_vision_model, facts_of, model_meta
@@ -129,6 +130,10 @@ def vision_learner(
     channels = n_in if n_in is not None else _channels(dls)
     call.settle("n_out", outputs, "what the task of the data needs")
     call.settle("n_in", channels, "channels of the first batch")
+    if loss_func is not None:
+        loss = choose_loss(loss_func, dls)
+        note_loss(call, loss_func, loss)
+        loss_func = loss
     with seeded(make_key(seed, "init")):
         model = create_vision_model(
             arch, outputs, pretrained, weights, cut, n_in=channels, init=init, custom_head=custom_head,
