@@ -43,7 +43,9 @@ class Compile(Policy):
 @final
 @declared()
 class ChannelsLast(Policy):
-    """Keep images and convolution weights in NHWC order, which convolutions on CUDA prefer.
+    """Hand images to the model in NHWC order, so that convolutions use the kernels that CUDA cards prefer.
+
+    The weights stay as they are stored; each convolution arranges its own.
 
     Changes bits, since other kernels run.
     """

@@ -82,7 +82,7 @@ def test_any_two_policies_train_together_and_repeat(pair, grains):
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 @pytest.mark.timeout(600)
 def test_compiled_training_repeats():
-    """Twice the same bits, though the second compiles what was seen in two shapes; without dropout as eager."""
+    """Twice the same bits, though the second has been seen in two shapes; without dropout as eager."""
     hashes = []
     for _ in range(2):
         learn = learner(cbs=[Compile()])
