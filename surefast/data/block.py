@@ -24,7 +24,7 @@ from surefast.data.dataloaders import DataLoaders
 from surefast.data.dataset import Element, Samples
 from surefast.data.device import default_device
 from surefast.data.leaks import check_leaks as find_and_report_leaks
-from surefast.data.leaks import check_repeatable
+from surefast.data.leaks import check_repeatable, check_validation_batches
 from surefast.data.loader import Loader, Sources, Workers
 from surefast.data.split import RandomSplitter, checked_split
 from surefast.data.table import describe_table
@@ -209,6 +209,7 @@ class DataBlock:
         if not data.train.threadable:
             check_repeatable(data.train)
             check_repeatable(data.valid)
+        check_validation_batches(data.valid, self.batch_tfms)
         sources = Sources(workers, num_workers, prefetch)
         _record_workers(sources, data.train)
         train = self.dl_type(

@@ -10,15 +10,17 @@ import os
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 import xxhash
 
+from surefast.data.assemble import Job, build_batch
 from surefast.data.dataset import Samples
-from surefast.data.transform import ItemTransform, name_of
+from surefast.data.device import DeviceStage
+from surefast.data.transform import BatchTransform, ForeignBatch, ItemTransform, name_of
 from surefast.errors import LeakError, SurefastWarning, TransformError
 from surefast.keys.key import DEFAULT_SEED, make_key, sub_key
 from surefast.protocols import Sample
@@ -201,6 +203,31 @@ def _unrepeatable(stage: str, samples: Samples) -> TransformError:
         "not from a generator of its own",
         file=samples.item_name(0),
     )
+
+
+def check_validation_batches(samples: Samples, transforms: Sequence[BatchTransform]) -> None:
+    """Warn of foreign batch transforms that are random in validation too."""
+    foreign = [t for t in transforms if isinstance(t, ForeignBatch) and not t.train_only]
+    if not foreign:
+        return
+    job = Job((0,), DEFAULT_SEED, 0, 0, "raise")
+    stage = DeviceStage(transforms, samples.n_inp, train=False)
+    try:
+        with samples.guarded():
+            built = build_batch(samples, job)
+        made = [
+            stage(copy.deepcopy(built), replace(job, number=number), torch.device("cpu")).x
+            for number in range(6)
+        ]
+    except Exception:  # noqa: BLE001  # what fails is the loader's to report
+        return
+    if not all(same(made[0], other) for other in made[1:]):
+        warnings.warn(
+            f"{', '.join(map(name_of, foreign))} among the batch transforms: random in validation too. Mark "
+            "augmentation as such: TrainOnly(...).",
+            SurefastWarning,
+            stacklevel=4,
+        )
 
 
 def same(a: Any, b: Any) -> bool:

@@ -8,6 +8,7 @@ This file must not know what an item is, beyond its path or its row.
 from __future__ import annotations
 
 import abc
+import reprlib
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, final
@@ -18,7 +19,7 @@ from surefast.data.label import ColReader
 from surefast.errors import ArgumentError, EmptyDataError, LabelError, LeakError
 from surefast.keys.generator import permutation
 from surefast.keys.key import DEFAULT_SEED, make_key
-from surefast.recipe.call import current_call, declared
+from surefast.recipe.call import call_of, current_call, declared
 
 Split: TypeAlias = tuple[list[int], list[int]]
 """Positions of the training items, then of the validation items."""
@@ -30,6 +31,12 @@ class Splitter(abc.ABC):
     @abc.abstractmethod
     def __call__(self, items: Any) -> Split:
         """The positions of both sets, each in the order of the items, or as drawn."""
+
+    def __repr__(self) -> str:
+        record = call_of(self)
+        values = {} if record is None else record.values
+        shown = ", ".join(f"{name}={_shown(value.value)}" for name, value in values.items())
+        return f"{type(self).__name__}({shown})"
 
 
 @final
@@ -359,6 +366,10 @@ def checked_split(splitter: Callable[[Any], Any], items: Any) -> Split:
 
 def _splitter_name(splitter: Callable[[Any], Any]) -> str:
     return str(getattr(splitter, "__name__", type(splitter).__name__))
+
+
+def _shown(value: object) -> str:
+    return str(value.__name__) if callable(value) and hasattr(value, "__name__") else reprlib.repr(value)
 
 
 def _share(name: str, value: float) -> float:

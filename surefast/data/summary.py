@@ -18,6 +18,7 @@ from surefast.data.collate import collate
 from surefast.data.dataset import Samples
 from surefast.data.device import DeviceStage
 from surefast.data.leaks import check_repeatable
+from surefast.data.split import Splitter
 from surefast.data.transform import name_of
 from surefast.errors import SurefastError
 from surefast.keys.generator import seeded
@@ -112,7 +113,7 @@ def _walk(block: DataBlock, source: Any, bs: int, walk: _Walk) -> None:
         lambda found: (f"{len(found)} items, the first: {_first(found)}",),
     )
     data = walk.step(
-        f"split and labels: {name_of(block.splitter)}",
+        f"split and labels: {_splitter(block.splitter)}",
         lambda: block.split_items(items),
         lambda found: (
             f"{len(found.train)} for training, {len(found.valid)} for validation",
@@ -176,6 +177,10 @@ def _look(element: Any) -> str:
     if hasattr(element, "shape") and hasattr(element, "dtype"):
         return f"{type(element).__name__} {element.dtype} {tuple(element.shape)}"
     return f"{type(element).__name__} {_short(repr(element))}"
+
+
+def _splitter(splitter: Callable[[Any], Any]) -> str:
+    return _short(repr(splitter)) if isinstance(splitter, Splitter) else name_of(splitter)
 
 
 def _first(items: Any) -> str:

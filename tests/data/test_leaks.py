@@ -101,3 +101,16 @@ def test_equality_is_bit_by_bit():
     assert not same((1, 2), (1,))
     assert not same(np.zeros(2), np.ones(2))
     assert same(object(), object())
+
+
+def noisy(x):
+    return x + torch.rand_like(x)
+
+
+def test_a_batch_transform_that_is_random_in_validation_is_told(memory_block, digits):
+    """Marked as augmentation it is not, nor is a function that draws nothing."""
+    tensors = torch.as_tensor
+    with pytest.warns(SurefastWarning, match="noisy among the batch transforms: random in validation"):
+        memory_block(tensors, noisy).dataloaders(digits, device="cpu")
+    memory_block(tensors, TrainOnly(noisy)).dataloaders(digits, device="cpu")
+    memory_block(tensors, lambda x: x * 2).dataloaders(digits, device="cpu")

@@ -172,3 +172,10 @@ def test_a_users_splitter_is_checked():
         checked_split(lambda items: ([0], [2]), list("ab"))
     with pytest.raises(ArgumentError, match="gave 3 sets, not two"):
         checked_split(lambda items: ([0], [1], []), list("ab"))
+
+
+def test_a_splitter_shows_its_seed():
+    """Also one that was not chosen; functions by name, long lists cut."""
+    assert repr(RandomSplitter(0.3)) == "RandomSplitter(valid_pct=0.3, seed=42)"
+    assert repr(FuncSplitter(str.isupper)) == "FuncSplitter(func=isupper)"
+    assert repr(IndexSplitter(list(range(99)))) == "IndexSplitter(valid_idx=[0, 1, 2, 3, 4, 5, ...])"

@@ -34,7 +34,10 @@ def test_the_stage_that_fails_is_the_last_with_its_file(digit_folder, file_block
     assert ".png" in summary.failed.error
     assert "[FAILED]" in capsys.readouterr().out
     mixed = file_block(item_tfms=v2.RandomCrop((16, 16), padding=1), splitter=RandomSplitter(0.001))
-    assert mixed.summary(digit_folder, show=False).failed.name == "split and labels: RandomSplitter"
+    assert (
+        mixed.summary(digit_folder, show=False).failed.name
+        == "split and labels: RandomSplitter(valid_pct=0.001, seed=42)"
+    )
     broken = file_block(item_tfms=lambda x: 1 / 0).summary(digit_folder, show=False)
     assert "ZeroDivisionError" in broken.text
     assert capsys.readouterr().out == ""
