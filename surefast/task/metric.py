@@ -242,6 +242,9 @@ class FunctionMetric(Metric):
         known = _KNOWN.get(base)
         self.name = str(getattr(base, "__name__", type(base).__name__))
         self.higher_is_better = known.higher_is_better if known else getattr(base, "higher_is_better", None)
+        self.arguments = ""
+        if isinstance(func, functools.partial) and func.keywords:
+            self.arguments = f"({', '.join(f'{name}={value}' for name, value in func.keywords.items())})"
         self._func = func
         self._finish: Callable[[float], float] = known.finish if known else float
         self._elements: Callable[..., Tensor] | None = known.elements if known else None
@@ -401,9 +404,15 @@ def _as_metric(x: object) -> Metric:
 def distinct(metrics: list[Metric]) -> list[Metric]:
     """The metrics, none of which has the name of another: a row of history holds one number a name.
 
+    Functions of one name are told apart by the arguments that ``functools.partial`` gave them.
+
     Raises:
         ArgumentError: names both.
     """
+    names = [metric.name for metric in metrics]
+    for metric in metrics:
+        if names.count(metric.name) > 1 and isinstance(metric, FunctionMetric):
+            metric.name += metric.arguments
     names = [metric.name for metric in metrics]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

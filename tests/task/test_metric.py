@@ -36,6 +36,7 @@ from surefast.task.metric import (
     accuracy,
     accuracy_multi,
     as_metric,
+    distinct,
     error_rate,
     mae,
     mse,
@@ -492,3 +493,11 @@ def test_reading_back_would_be_seen():
     metric = as_metric(lambda pred, targ: (pred.argmax(-1) == targ).float().mean().item())
     with NoReading(), pytest.raises(AssertionError, match="reads back"):
         metric.update(*scores())
+
+
+def test_partials_of_one_function_are_told_apart():
+    """fastai's idiom of several thresholds: the second has its argument in its name."""
+    metrics = distinct([as_metric(accuracy_multi), as_metric(functools.partial(accuracy_multi, thresh=0.3))])
+    assert [metric.name for metric in metrics] == ["accuracy_multi", "accuracy_multi(thresh=0.3)"]
+    with pytest.raises(ArgumentError, match="two metrics are called 'accuracy'"):
+        distinct([as_metric(accuracy), as_metric(accuracy)])
