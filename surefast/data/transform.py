@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeAlias, final
 
 import torch
 
+from surefast.data.v2 import describe_v2, is_v2
 from surefast.errors import ArgumentError
 from surefast.keys.generator import seed_all
 from surefast.keys.key import make_key
@@ -199,7 +200,7 @@ def as_item_transforms(given: Items | Iterable[Items] | None, n_inp: int = 1) ->
                 do="pass it in batch_tfms=",
             )
         elif isinstance(made, TrainOnly):
-            found.append(ForeignItem(made.function, n_inp, True))
+            found.append(ForeignItem(_callable(made.function, "item_tfms"), n_inp, True))
         else:
             found.append(ForeignItem(_callable(made, "item_tfms"), n_inp))
     return found
@@ -222,7 +223,7 @@ def as_batch_transforms(given: Batches | Iterable[Batches] | None, n_inp: int = 
                 do="pass it in item_tfms=",
             )
         elif isinstance(made, TrainOnly):
-            found.append(ForeignBatch(made.function, n_inp, True))
+            found.append(ForeignBatch(_callable(made.function, "batch_tfms"), n_inp, True))
         else:
             found.append(ForeignBatch(_callable(made, "batch_tfms"), n_inp))
     return found
@@ -254,11 +255,6 @@ def fused(transforms: Sequence[BatchTransform]) -> list[BatchTransform]:
 def batch_key(seed: int, epoch: int, number: int) -> int:
     """The key of a foreign batch transform: (seed, batch, epoch, number of the batch)."""
     return make_key(seed, "batch", epoch, number)
-
-
-def is_v2(function: object) -> bool:
-    """Whether this is a transform of torchvision v2, told by its classes; it is not imported."""
-    return any(kind.__module__.startswith("torchvision.transforms.v2") for kind in type(function).__mro__)
 
 
 def name_of(thing: object) -> str:
@@ -297,6 +293,8 @@ def _callable(thing: Any, argument: str) -> Callable[..., Any]:
             do="pass transforms or functions",
             found=type(thing),
         )
+    if is_v2(thing):
+        describe_v2(thing)
     return thing  # type: ignore[no-any-return]  # callable() narrows to an untyped callable
 
 

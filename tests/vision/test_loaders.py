@@ -8,11 +8,13 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torchvision.transforms import v2
 
 from surefast.data.block import DataBlock
 from surefast.data.blocks import CategoryBlock
 from surefast.data.items import get_image_files
 from surefast.data.label import ColReader, parent_label
+from surefast.data.transform import TrainOnly
 from surefast.errors import ArgumentError, EmptyDataError, FileError, UnknownNameError
 from surefast.keys.key import DEFAULT_SEED
 from surefast.learner import Learner
@@ -250,6 +252,7 @@ def makers(root):
         "csv": ImageDataLoaders.from_csv(root, **how),
         "lists": ImageDataLoaders.from_lists(root, files, pairs(files), **how),
         "block": listing.dataloaders(root, **HERE),
+        "v2": listing.new([v2.Resize((16, 16)), TrainOnly(v2.ColorJitter(0.3))]).dataloaders(root, **HERE),
         "block files": block.dataloaders(files, **HERE),
         "block list": block.dataloaders(list(files), **HERE),
         "block df": table.dataloaders(frame, **HERE),
