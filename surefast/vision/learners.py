@@ -153,6 +153,8 @@ def vision_learner(
         wd_bn_bias=wd_bn_bias, train_bn=train_bn, moms=moms, seed=seed, precision=precision, grains=grains,
         determinism=determinism, threads=threads, defaults=defaults, run_dir=run_dir, device=device,
     )  # fmt: skip
+    # Noted where it is an argument, so that the same training on another machine is given it.
+    call.settle("threads", learn.settings.threads, "what this process has")
     if pretrained:
         learn.freeze()
     return learn
