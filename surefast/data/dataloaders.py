@@ -296,7 +296,10 @@ def _adopt(
     if isinstance(loader, (Loader, ForeignLoader, PreparedLoader)):
         return loader
     if isinstance(loader, (list, tuple)):
-        return PreparedLoader(loader, n_inp, train=train, device=device or "cpu")
+        made = PreparedLoader(loader, n_inp, train=train, device=device or "cpu")
+        # The record of the loader, not the batches: facts.fingerprint says which they are.
+        current_call().infer("train" if train else "valid", made, "ready batches, passed as they are")
+        return made
     if isinstance(loader, DataLoader):
         current_call().infer(
             "train_loader" if train else "valid_loader", "torch DataLoader", "it was passed as it is"
