@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -143,11 +144,12 @@ class Training:
 
         def validate(run: TrainState) -> None:
             nonlocal started
-            row = {"train_loss": run.loss_sum / max(run.loss_count, 1)}
+            weight = float(run.loss_weight)
+            row = {"train_loss": float(run.loss_sum) / weight if weight else math.nan}
             if valid is not None:
                 row |= evaluator.evaluate(valid, self.metrics)
             row["seconds"] = time.perf_counter() - started
-            run.metrics, run.loss_sum, run.loss_count = row, 0.0, 0
+            run.metrics, run.loss_sum, run.loss_weight = row, 0.0, 0
             started = time.perf_counter()
 
         return validate

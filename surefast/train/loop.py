@@ -53,5 +53,7 @@ def fit(
         raise
     finally:
         run.training = run.updating = False
-        dispatch.close(error)
-        run.release()
+        try:
+            dispatch.close(error)
+        finally:
+            run.release()

@@ -59,11 +59,11 @@ class TrainState:
     loss_value: float | None = None
     """Loss of the last finished step, a mean over its targets."""
 
-    loss_sum: float = 0.0
-    """Sum over this epoch's steps of loss times samples."""
+    loss_sum: float | torch.Tensor = 0.0
+    """Sum over this epoch's steps of loss times weight; on the device where the weights are."""
 
-    loss_count: int = 0
-    """Samples in ``loss_sum``."""
+    loss_weight: float | torch.Tensor = 0
+    """Weight in ``loss_sum``: the number of targets that counted."""
 
     grad_norm: float | None = None
     """L2 norm of all gradients of the last finished step, before clipping."""

@@ -93,8 +93,9 @@ class Step:
             finally:
                 self._drop_gradients()
             assert run.loss_value is not None
-            run.loss_sum += run.loss_value * len(batch.ids)
-            run.loss_count += len(batch.ids)
+            weight = self.loss.weight(*run.yb)
+            run.loss_sum += run.loss_value * weight
+            run.loss_weight += weight
         self.fire(Event.after_batch)
         run.skip_batch = run.skip_step = None
 
@@ -163,6 +164,7 @@ class Step:
         (total_loss,) = losses.total()
         assert total_weight is not None
         assert total_loss is not None
+        total_weight = total_weight.where(total_weight > 0, 1)  # where no target counts, every sum is 0
         for p, grad in zip(self.params, grads.total(), strict=True):
             p.grad = None if grad is None else grad.div_(total_weight)
         if self.buffers is not None:

@@ -301,7 +301,9 @@ def test_ctrl_c_ends_after_the_step(tmp_path, event, times, steps):
     assert f"trained on to {steps + 7} True" in ran.stdout
 
 
-@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(label_smoothing=0.1), F.cross_entropy], ids=["module", "function"])
+@pytest.mark.parametrize(
+    "loss", [nn.CrossEntropyLoss(label_smoothing=0.1), F.cross_entropy], ids=["module", "function"]
+)
 def test_a_loss_of_torch_stands_in_the_recipe_as_what_it_means(loss):
     """So that the recipe can make it again; it is still the user's choice."""
     value = learner(loss_func=loss).recipe.flat()["setup.loss_func.call"]

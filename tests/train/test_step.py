@@ -315,3 +315,33 @@ def test_five_hundred_steps_hold_no_more_tensors_than_twenty():
     with learn.no_bar():
         learn.fit(53)
     assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("grains", [1, 2])
+def test_a_batch_in_which_no_target_counts_trains_nothing(grains):
+    """Every target is ignored in one batch: its loss is 0, and the others train as before."""
+    x, y = torch.randn(24, 4), torch.randint(0, 2, (24,))
+    y[8:16] = -100
+    batches = [(x[i : i + 8], y[i : i + 8]) for i in range(0, 24, 8)]
+    loss = CrossEntropyLossFlat(ignore_index=-100)
+    learn = learner(lambda: nn.Linear(4, 2), DataLoaders(batches, batches), loss_func=loss, grains=grains)
+    learn.fit(1, 1e-2)
+    assert learn.recorder.losses[1] == 0
+    assert learn.recorder.losses[0] > 0
+
+
+def test_the_training_loss_weighs_what_counted():
+    """The row of an epoch is the mean over targets, not over batches or samples."""
+    x, y = torch.randn(16, 4), torch.randint(0, 2, (16,))
+    y[:7] = -100  # one target counts in the first batch, eight in the second
+    batches = [(x[:8], y[:8]), (x[8:], y[8:])]
+    learn = learner(
+        lambda: nn.Linear(4, 2),
+        DataLoaders(batches, batches),
+        loss_func=CrossEntropyLossFlat(ignore_index=-100),
+    )
+    learn.fit(1, 0.0)
+    first, second = learn.recorder.losses
+    row = learn.recorder.rows[0]
+    assert row["train_loss"] == pytest.approx((first + 8 * second) / 9, rel=1e-6)
+    assert row["train_loss"] == pytest.approx(row["valid_loss"], rel=1e-6)
