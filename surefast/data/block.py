@@ -63,7 +63,7 @@ class DataBlock:
 
     Args:
         blocks: one for each element of a sample, inputs first; blocks or functions that make them.
-        dl_type: the class of loader; None takes ``Loader``.
+        dl_type: there is one class of loader; fastai programs may name it.
         getters: from an item to the raw value of each element; None takes the item itself.
         n_inp: how many blocks are inputs; None takes all but the last.
         item_tfms: item transforms: ours, torchvision v2 transforms, or functions.
@@ -105,7 +105,11 @@ class DataBlock:
             current_call().infer("splitter", splitter, "no splitter was given")
         self.splitter = splitter
         self.get_items = get_items
-        self.dl_type = dl_type or Loader
+        if dl_type not in {None, Loader}:
+            raise ArgumentError(
+                f"dl_type={dl_type!r}: there is one class of loader, whose order and state are known",
+                do="leave it out, or pass your own torch DataLoaders to DataLoaders(train, valid)",
+            )
         self.item_tfms = [
             *_from_blocks([as_item_transforms(block.item_tfms, self.n_inp) for block in self.blocks]),
             *as_item_transforms(item_tfms, self.n_inp),
@@ -212,7 +216,7 @@ class DataBlock:
         check_validation_batches(data.valid, self.batch_tfms)
         sources = Sources(workers, num_workers, prefetch)
         _record_workers(sources, data.train)
-        train = self.dl_type(
+        train = Loader(
             data.train,
             bs,
             shuffle=shuffle,
@@ -226,7 +230,7 @@ class DataBlock:
             call.infer(
                 "drop_last", train.drop_last, "an incomplete batch is left out unless it is the only one"
             )
-        valid = self.dl_type(
+        valid = Loader(
             data.valid,
             val_bs or bs,
             drop_last=False,
@@ -266,7 +270,7 @@ class DataBlock:
         """The same block with other transforms of the user's."""
         return DataBlock(
             self.blocks,
-            self.dl_type,
+            None,
             self.getters,
             self.n_inp,
             item_tfms,

@@ -80,6 +80,7 @@ class ForeignLoader:
             lost.append("A data process that is killed ends the run.")
         if not isinstance(self.loader.sampler, RandomSampler) and self._shuffles():
             lost.append("The order is the sampler's own; it repeats only if it draws from torch's generator.")
+        lost.append("The data is known by its class and length: other data of that length goes unnoticed.")
         lost.append("A bad item cannot be skipped or replaced, nor a batch be told by its files.")
         return tuple(lost)
 

@@ -6,7 +6,7 @@ This file must not know what is in a file.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ import xxhash
 
 from surefast.errors import EmptyDataError, FileError
 from surefast.recipe.call import Call, declared
+from surefast.recipe.digest import plain_repr
 
 IMAGE_EXTENSIONS: Final = frozenset({
     ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx", ".pbm", ".pgm",
@@ -191,6 +192,9 @@ def _describe(item: Any, base: str) -> bytes:
         return f"{_below(path, base)}|{size}".encode("utf-8", "surrogateescape")
     if isinstance(item, (tuple, list)):
         return b"(" + b",".join(_describe(part, base) for part in item) + b")"
+    if isinstance(item, Mapping):
+        parts = (_describe(part, base) for pair in item.items() for part in pair)
+        return b"{" + b",".join(parts) + b"}"
     if isinstance(item, (str, int, float, bool, bytes, type(None))):
         return repr(item).encode()
     return _describe_array(item)
@@ -207,7 +211,7 @@ def _below(path: str, base: str) -> str:
 def _describe_array(item: Any) -> bytes:
     array = getattr(item, "__array__", None)
     if array is None:
-        return f"{type(item).__module__}.{type(item).__qualname__}".encode()
+        return f"{type(item).__module__}.{type(item).__qualname__} {plain_repr(item)}".encode()
     values = array()
     head = f"{values.dtype}{values.shape}".encode()
     body = repr(values.tolist()).encode() if values.dtype == object else values.tobytes()

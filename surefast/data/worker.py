@@ -33,13 +33,19 @@ def main() -> None:
 
 
 def _receive(source: BinaryIO, inbox: queue.SimpleQueue[tuple[Any, ...]], cancelled: set[int]) -> None:
-    while parts := read(source):
-        message = decode(parts)
-        if message[0] == "cancel":  # overtakes the jobs that wait
-            cancelled.add(message[1])
-        else:
-            inbox.put(message)
-    os._exit(0)  # also out of the middle of a batch that nobody waits for
+    code = 1
+    try:
+        while parts := read(source):
+            message = decode(parts)
+            if message[0] == "cancel":  # overtakes the jobs that wait
+                cancelled.add(message[1])
+            else:
+                inbox.put(message)
+        code = 0
+    finally:
+        if code:
+            traceback.print_exc()
+        os._exit(code)  # also out of the middle of a batch that nobody waits for
 
 
 def _watch_parent(parent: int) -> None:

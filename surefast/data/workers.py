@@ -204,10 +204,15 @@ class _State:
                 if given_up.future.set_running_or_notify_cancel():
                     given_up.future.set_exception(_death(given_up, code))
             self.replaced += 1
-            if left:
+            if not left:
+                return
+            try:
                 self.processes.append(self._start())
-                for ticket in left:
-                    self._give(self.processes[-1], ticket)
+            except OSError as error:  # no memory, no descriptors: those who wait must hear of it
+                _fail(left, error)
+                return
+            for ticket in left:
+                self._give(self.processes[-1], ticket)
 
     def close(self) -> None:
         with self.lock:
@@ -261,6 +266,12 @@ def _widen(popen: subprocess.Popen[bytes]) -> None:
             fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     except (ImportError, AttributeError, OSError):
         return
+
+
+def _fail(tickets: list[_Ticket], error: Exception) -> None:
+    for ticket in tickets:
+        if ticket.future.set_running_or_notify_cancel():
+            ticket.future.set_exception(error)
 
 
 def _close_pipes(popen: subprocess.Popen[bytes]) -> None:

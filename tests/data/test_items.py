@@ -111,3 +111,15 @@ def test_pairs_of_file_and_label_may_be_moved(tmp_path):
     pairs = [[(root / "a/1", "cat"), (root / "b/2", "dog")] for root in (first, second)]
     assert fingerprint(pairs[0]) == fingerprint(pairs[1])
     assert fingerprint(pairs[0]) != fingerprint([(first / "a/1", "cat"), (first / "b/2", "cow")])
+
+
+def test_the_fingerprint_sees_into_rows_and_objects():
+    """Rows that are dictionaries, and objects with a repr, are told apart; memory addresses do not count."""
+
+    class Thing:
+        pass
+
+    assert fingerprint([{"a": 1}]) == fingerprint([{"a": 1}])
+    assert fingerprint([{"a": 1}]) != fingerprint([{"a": 2}])
+    assert fingerprint([slice(1, 2)]) != fingerprint([slice(1, 3)])
+    assert fingerprint([Thing()]) == fingerprint([Thing()])
