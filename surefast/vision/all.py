@@ -54,6 +54,7 @@ from surefast.data.dataloaders import DataLoaders
 from surefast.data.fetch import untar_data
 from surefast.data.items import get_files, get_image_files
 from surefast.data.label import AttrGetter, ColReader, ItemGetter, RegexLabeller, parent_label
+from surefast.data.leaks import find_leaks
 from surefast.data.split import (
     ColSplitter,
     EndSplitter,
@@ -67,6 +68,7 @@ from surefast.data.split import (
     TimeSplitter,
     TrainTestSplitter,
 )
+from surefast.data.transform import TrainOnly
 from surefast.data.urls import URLs
 from surefast.errors import SurefastError, UnknownNameError, unknown_name
 from surefast.learner import Learner
@@ -106,6 +108,7 @@ from surefast.train.accumulate import GradientAccumulation
 from surefast.train.average import EMA
 from surefast.train.clip import GradientClip
 from surefast.train.compiled import ChannelsLast, Compile
+from surefast.train.lr_suggest import minimum, slide, steep, valley
 from surefast.train.optimizer import SGD, Adam, AdamW
 from surefast.train.precision import MixedPrecision
 from surefast.train.schedule import (
@@ -269,6 +272,7 @@ __all__ = [
     "SurefastError",
     "TimeSplitter",
     "ToTensor",
+    "TrainOnly",
     "TrainTestSplitter",
     "TransformBlock",
     "URLs",
@@ -299,10 +303,12 @@ __all__ = [
     "efficientnet_b2",
     "efficientnet_b3",
     "error_rate",
+    "find_leaks",
     "get_files",
     "get_image_files",
     "imagenet_stats",
     "mae",
+    "minimum",
     "mnist_stats",
     "mobilenet_v2",
     "mobilenet_v3_large",
@@ -322,12 +328,15 @@ __all__ = [
     "resnet152",
     "rmse",
     "simple_cnn",
+    "slide",
     "squeezenet1_0",
     "squeezenet1_1",
+    "steep",
     "tensor",
     "top_k_accuracy",
     "torch",
     "untar_data",
+    "valley",
     "vgg11_bn",
     "vgg13_bn",
     "vgg16_bn",
