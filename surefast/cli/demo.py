@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from torch import nn
 
 from surefast.errors import DataError, DeterminismError, MissingExtraError
 from surefast.learner import Learner
@@ -27,6 +26,7 @@ from surefast.recipe.recipe import Recipe, read_recipe
 from surefast.run.folder import RunFolder, list_runs
 from surefast.task.metric import accuracy
 from surefast.vision.augment import aug_transforms
+from surefast.vision.digits import digit_net
 from surefast.vision.interpret import ClassificationInterpretation
 from surefast.vision.loaders import ImageDataLoaders
 
@@ -36,25 +36,12 @@ SIDE_PX = 28
 
 SNIPPET = """\
 from surefast.vision.all import *
-from surefast.cli.demo import digit_net
+from surefast.vision.digits import digit_net
 
 dls = ImageDataLoaders.from_folder({digits!r}, valid_pct=0.2, seed=42)
 learn = Learner(dls, digit_net, metrics=accuracy).load({weights!r})
 print(learn.predict(dls.valid_ds.items[0]))
 """
-
-
-def digit_net() -> nn.Sequential:
-    """A small convolutional network: (B, 3, 28, 28) to 10 scores."""
-    layers: list[nn.Module] = []
-    width = 3
-    for wider in (16, 32, 64):
-        for inputs in (width, wider):
-            conv = nn.Conv2d(inputs, wider, 3, padding=1, bias=False)
-            layers += [conv, nn.BatchNorm2d(wider), nn.ReLU()]
-        layers.append(nn.AvgPool2d(2))  # 28 -> 14 -> 7 -> 3 pixels a side
-        width = wider
-    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(64 * 3 * 3, 10))
 
 
 def train_digits(digits: Path, *, epochs: int, run_dir: Path) -> Learner:

@@ -45,7 +45,10 @@ _CLOSED: Final = tuple(
     )
 )
 # Where functions are described that nobody declares, because they are called for every batch or item.
-_PLAIN: Final = ("surefast.task", "surefast.data.label", "surefast.vision.models", "surefast.vision.xresnet")
+_PLAIN: Final = tuple(
+    f"surefast.{module}"
+    for module in ("task", "data.label", "vision.digits", "vision.models", "vision.xresnet")
+)
 # What writes files or trains has no place in a setup, declared or not.
 _DEEDS: Final = re.compile(
     r"save|write|append|export|eject|remove|delete|fit|fine_tune|lr_find|train_|run_|main$"

@@ -12,7 +12,6 @@ from surefast.cli.demo import (
     SNIPPET,
     FinishedRun,
     compare,
-    digit_net,
     finished_runs,
     run_demo,
     write_digits,
@@ -24,6 +23,7 @@ from surefast.recipe.recipe import Recipe
 from surefast.recipe.value import Value
 from surefast.run.folder import list_runs
 from surefast.train.weights import save_state
+from surefast.vision.digits import digit_net
 
 
 def finished(name: str, *, weights: str, lr: float = 1e-3) -> FinishedRun:
