@@ -43,17 +43,20 @@ class Compile(Policy):
 @final
 @declared()
 class ChannelsLast(Policy):
-    """Hand images to the model in NHWC order, so that convolutions use the kernels that CUDA cards prefer.
+    """Keep images and convolution weights in NHWC order, which convolutions on CUDA cards prefer.
 
-    The weights stay as they are stored; each convolution arranges its own.
-
-    Changes bits, since other kernels run.
+    The values of the weights stay, only their order in memory changes; a saved file does not show it. Other
+    kernels run, so the bits of a training change.
     """
 
     kind: ClassVar[str] = "memory format"
 
     def __init__(self) -> None:
         self.memory_format = torch.channels_last
+
+    def arrange(self, model: nn.Module) -> None:
+        """Put the weights of a model into NHWC order, in place."""
+        model.to(memory_format=self.memory_format)
 
     def convert(self, xb: tuple[Any, ...]) -> tuple[Any, ...]:
         """The inputs with every 4-D tensor in NHWC order."""

@@ -87,6 +87,8 @@ class Training:
     def set_modes(self) -> None:
         """Training mode, but for norm layers whose statistics are frozen; gradients of others are gone."""
         self.model.train()
+        if self.policies.channels_last is not None:
+            self.policies.channels_last.arrange(self.model)
         for p in self._parameters():
             p.grad = None
         if not self.train_bn:

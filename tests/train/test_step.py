@@ -345,3 +345,17 @@ def test_the_training_loss_weighs_what_counted():
     row = learn.recorder.rows[0]
     assert row["train_loss"] == pytest.approx((first + 8 * second) / 9, rel=1e-6)
     assert row["train_loss"] == pytest.approx(row["valid_loss"], rel=1e-6)
+
+
+def test_channels_last_arranges_weights_and_keeps_their_values():
+    """Convolution weights are in NHWC order after the fit, and a file of them is read by any model."""
+    learn = learner(cbs=[ChannelsLast()])
+    before = learn.model[0].weight.clone()
+    learn.fit(1, 0.0)
+    weight = learn.model[0].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert not weight.is_contiguous()
+    assert torch.equal(weight, before)
+    again = learner().load(learn.save("nhwc"))
+    assert torch.equal(again.model[0].weight, before)
+    assert again.validate() == learner().load(learn.run.model_path).validate()
