@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -19,14 +18,13 @@ from surefast.callbacks.dispatch import Dispatch
 from surefast.callbacks.observers import Progress, Recorder
 from surefast.data.dataloaders import AnyLoader, DataLoaders
 from surefast.data.views import as_training, as_validation
-from surefast.errors import ArgumentError, SurefastWarning
+from surefast.errors import ArgumentError
 from surefast.keys.generator import preserved
 from surefast.keys.key import DEFAULT_SEED
 from surefast.keys.settings import Determinism, Settings, applied, read_variables
 from surefast.recipe.call import Call, call_of, current_call, declared
 from surefast.recipe.digest import digest
 from surefast.recipe.environment import DECIDING_VARIABLES, environment
-from surefast.recipe.explicit import require_explicit
 from surefast.recipe.recipe import Recipe
 from surefast.recipe.value import Value
 from surefast.run.folder import RunFolder
@@ -61,8 +59,8 @@ from surefast.train.parts import (
 from surefast.train.policies import Policies, sort_out
 from surefast.train.precision import PrecisionName
 from surefast.train.predict import Evaluator, tta_predictions
+from surefast.train.record import RunRecord
 from surefast.train.schedule import Curve, SchedExp, flat_cos, one_cycle, sgdr
-from surefast.train.state import TrainState
 from surefast.train.summary import summarise
 from surefast.train.weights import fit_state, load_state, save_state
 
@@ -135,7 +133,8 @@ class Learner:
         self.dls, self.opt_func, self.lr, self.wd, self.moms = dls, opt_func, lr, wd, moms
         self.wd_bn_bias, self.train_bn, self.seed = wd_bn_bias, train_bn, checked_seed(seed)
         self.grains = checked_grains(grains)
-        self.defaults, self.run_dir, self.precision = defaults, run_dir, precision
+        self.precision = precision
+        self.record = RunRecord(run_dir, defaults)
         self.path, self.model_dir = Path(path if path is not None else dls.path), Path(model_dir)
         self.device = choose_device(device, dls.device)
         self.settings = Settings(
@@ -151,15 +150,12 @@ class Learner:
         self.opt: torch.optim.Optimizer | None = None
         self.average: AveragedModel | None = None
         self.recorder = Recorder()
-        self.run: RunFolder | None = None
-        self._given_weights = isinstance(model, nn.Module)
+        self._initial = self.model if isinstance(model, nn.Module) else None
         self.frozen = 0
-        self._epochs, self._steps = 0, 0
         self._averaging: EMA | None = None
         self._loaded: tuple[Path, str] | None = None
         self._first_dls = dls
         self._bar = True
-        self._recipe: Recipe | None = None
         call.settle("threads", self.settings.threads, "what this process has")
         call.settle("device", str(self.device), "the device of the data")
         call.settle("loss_func", self.loss_func, "from the target block")
@@ -169,6 +165,11 @@ class Learner:
     # What is known about the run ---------------------------------------------------------------------
 
     @property
+    def run(self) -> RunFolder | None:
+        """The folder of the run, once there was a fit."""
+        return self.record.folder
+
+    @property
     def evaluated(self) -> nn.Module:
         """The model that is validated, asked and saved: the average of the weights where one is kept."""
         return self.average.module if self.average is not None else self.model
@@ -176,8 +177,8 @@ class Learner:
     @property
     def recipe(self) -> Recipe:
         """Every value that can change the result, with its origin; fixed at the first step."""
-        if self._recipe is not None:
-            return self._recipe
+        if self.record.recipe is not None:
+            return self.record.recipe
         setup = call_of(self)
         assert setup is not None
         facts = {name: Value(value, "inferred") for name, value in self.dls.facts().items()}
@@ -525,19 +526,22 @@ class Learner:
         self._average(policies)
         training = self._training(policies)
         run = training.state(
-            self.opt, self.dls.train, self.dls.valid, n_epoch, first_epoch=self._epochs, step=self._steps
-        )
+            self.opt, self.dls.train, self.dls.valid, n_epoch,
+            first_epoch=self.record.epochs, step=self.record.steps,
+        )  # fmt: skip
         shown = [Progress()] if self._bar else []
         strict = self.settings.determinism == "strict"
-        dispatch = Dispatch([*callbacks, self.recorder, *shown], run, self._report, strict=strict)
-        self.recorder.attach(self._open_run(call))
+        dispatch = Dispatch([*callbacks, self.recorder, *shown], run, self.record.report, strict=strict)
+        self._note_changes(call)
+        folder = self.record.open(self.recipe, call, frozen=self.frozen, initial=self._initial)
+        self.recorder.attach(folder)
         with self._settled(), preserved(self.device), interruptible(run):
             training.set_modes()
             step = training.step(run, self.dls.train, curves, dispatch.fire)
             try:
                 yield run, step, self.dls.train, training.validation(self.dls.valid), dispatch
             finally:
-                self._close_fit(run, dispatch)
+                self.record.close(run, self.evaluated, dispatch.summary())
 
     def _training(self, policies: Policies) -> Training:
         return Training(
@@ -559,25 +563,6 @@ class Learner:
         return make_optimizer(
             self.opt_func, self.groups, self._lrs(self.lr), decay, self.wd_bn_bias, self.model
         )
-
-    def _open_run(self, call: Call) -> RunFolder:
-        """The run folder with its recipe, and this fit's entry in it, before anything is trained."""
-        recipe = self.recipe
-        self._note_changes(call)
-        recipe.add_fit(call, frozen=self.frozen)
-        try:
-            require_explicit(recipe, self.defaults)
-            if self.run is None:
-                self.run = RunFolder.create(None if self.run_dir is None else Path(self.run_dir))
-        except BaseException:
-            recipe.fits.pop()  # it did not happen
-            raise
-        if self._given_weights and self._recipe is None:
-            save_state(self.model, self.run.path / "initial.safetensors")
-        recipe.freeze()
-        self._recipe = recipe
-        self.run.write_text("recipe.toml", recipe.to_toml())
-        return self.run
 
     def _note_precision(self, call: Call, policies: Policies, known: str) -> None:
         """Record what ``MixedPrecision()`` comes to here, and say it once."""
@@ -602,32 +587,11 @@ class Learner:
             call.infer("loaded", self._loaded[1], f"weights of {self._loaded[0]}, read before this fit")
             self._loaded = None
 
-    def _report(self, kind: str, fields: dict[str, object]) -> None:
-        if self.run is not None:
-            self.run.events.append(kind, **fields)
-
     def _average(self, policies: Policies) -> None:
         """Keep the average over fits of the same policy; begin a new one where it differs."""
         if policies.average is not self._averaging:
             self._averaging = policies.average
             self.average = policies.average.start(self.model) if policies.average is not None else None
-
-    def _close_fit(self, run: TrainState, dispatch: Dispatch) -> None:
-        """Keep what was reached, also by a fit that was stopped, and say how it ended."""
-        assert self.run is not None
-        assert self._recipe is not None
-        done, self._steps = run.step - self._steps, run.step
-        self._epochs += run.epoch + (run.batch > 0)  # a broken epoch counts: its order is not drawn again
-        end = "stopped" if run.stop is not None else "finished" if run.epoch >= run.n_epoch else "broken off"
-        place = f"fit{len(self._recipe.fits) - 1}"
-        self._recipe.facts[f"{place}_steps"] = Value(done, "inferred", end)
-        self.run.write_text("recipe.toml", self._recipe.to_toml())
-        save_state(self.evaluated, self.run.model_path)
-        weights = digest(self.evaluated, repr)
-        self.run.events.append("fit_end", step=self._steps, steps=done, end=end, weights=weights)
-        self.run.events.sync()
-        for line in dispatch.summary():
-            warnings.warn(line, SurefastWarning, stacklevel=5)
 
     def _evaluator(self) -> Evaluator:
         return self._training(self.policies).evaluator()

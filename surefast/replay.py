@@ -30,7 +30,7 @@ def train_recipe(path: str | Path, *, trust_code: bool = False, run_dir: str | P
     if not isinstance(learn, Learner):
         raise RecipeError(f"{path} describes {type(learn).__name__}, not a Learner", do="give a run's recipe")
     if run_dir is not None:
-        learn.run_dir = run_dir
+        learn.record.run_dir = run_dir
     for index, fit in enumerate(recipe.fits):
         if fit.frozen != learn.frozen:
             learn.freeze_to(fit.frozen)
