@@ -209,10 +209,10 @@ SCRIPT = textwrap.dedent("""
     dls = block.dataloaders([(i, i % 2) for i in range(400)], bs=8, num_workers=1, device="cpu")
     stream = dls.train.batches(0, 0)
     next(stream)
-    print(*dls.train.sources.crew(dls.train.dataset).pids, flush=True)
-    if sys.argv[1] == "leave":
-        sys.exit(0)
     try:
+        print(*dls.train.sources.crew(dls.train.dataset).pids, flush=True)
+        if sys.argv[1] == "leave":
+            sys.exit(0)
         for batch in stream:
             pass
         time.sleep(60)
