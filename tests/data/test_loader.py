@@ -304,3 +304,16 @@ def test_a_loader_works_alone(digits, memory_block):
     loader = Loader(data.train, 64, shuffle=True, sources=Sources(num_workers=2), device="cpu")
     shapes = [(tuple(xb.shape), tuple(yb.shape)) for xb, yb in loader]
     assert shapes == [((64, 8, 8), (64,))] * 3
+
+
+def test_every_epoch_and_every_seed_has_an_order_of_its_own(digits, memory_block):
+    """Each epoch shows every sample once, in another order than the epochs and seeds beside it."""
+    train = loaders(memory_block(), digits, num_workers=0, drop_last=False).train
+    orders = [
+        np.concatenate([batch.ids for batch in train.batches(seed, epoch)]).tolist()
+        for seed, epoch in ((1, 0), (1, 1), (2, 0), (0, 1))
+    ]
+    assert all(sorted(order) == list(range(train.n)) for order in orders)
+    assert len({tuple(order) for order in orders}) == len(orders)
+    again = np.concatenate([batch.ids for batch in train.batches(1, 1)]).tolist()
+    assert again == orders[1]
