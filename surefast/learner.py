@@ -17,7 +17,6 @@ from torch.optim.swa_utils import AveragedModel
 from surefast.callbacks.dispatch import Dispatch
 from surefast.callbacks.observers import Progress, Recorder
 from surefast.data.dataloaders import AnyLoader, DataLoaders
-from surefast.data.views import as_training, as_validation
 from surefast.errors import ArgumentError
 from surefast.keys.generator import preserved
 from surefast.keys.key import DEFAULT_SEED
@@ -444,7 +443,7 @@ class Learner:
         """
         plain = self._chosen(ds_idx, dl)
         with self._settled():
-            found = tta_predictions(self._evaluator(), plain, as_training(plain), n=n, beta=beta)
+            found = tta_predictions(self._evaluator(), plain, plain.augmented(), n=n, beta=beta)
         return found.preds, found.targets
 
     @declared(skip={"self"})
@@ -616,7 +615,7 @@ class Learner:
                 what,
                 do="use ds_idx=0 for the training data, pass dl=, or make the data with a validation set",
             )
-        return as_validation(loaders[ds_idx])
+        return loaders[ds_idx].plain()
 
     def _weights_path(self, file: str | Path) -> Path:
         """A file with an ending is a path; a plain name is a file of ``path/model_dir``."""

@@ -6,7 +6,7 @@ This file must not know of blocks or workers.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 import numpy as np
 import torch
@@ -97,6 +97,13 @@ class ForeignLoader:
     def item_name(self, index: int) -> str:
         """The place of a sample in its batch's order; a foreign loader knows no files."""
         return f"item {index}"
+
+    def augmented(self) -> NoReturn:
+        """Refused: a torch DataLoader does not say what it does in training only."""
+        raise ArgumentError(
+            "a torch DataLoader does not say what it does in training only",
+            do="build the data with a DataBlock, or average over your own augmented loaders",
+        )
 
     def plain(self) -> ForeignLoader:
         """A loader over the same data in its order, nothing dropped; what the data set augments stays."""

@@ -6,7 +6,7 @@ This file must not know of items, transforms or workers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 import numpy as np
 import torch
@@ -66,6 +66,17 @@ class PreparedLoader:
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         return (tuple(batch) for batch in self.dataset)
+
+    def plain(self) -> PreparedLoader:
+        """Itself: the batches have one order, and nothing is augmented."""
+        return self
+
+    def augmented(self) -> NoReturn:
+        """Refused: ready batches are not augmented."""
+        raise ArgumentError(
+            "ready batches are as they were made, so there is nothing to average over",
+            do="build the data with a DataBlock, or average over your own augmented batches",
+        )
 
     def item_name(self, index: int) -> str:
         """The place of a sample in the list of batches."""

@@ -32,7 +32,7 @@ def show_samples(
         MissingExtraError: matplotlib is not installed.
     """
     try:
-        from matplotlib import pyplot
+        from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtraError(
             "figures need matplotlib, which is not installed", do="pip install 'surefast[report]'"
@@ -41,15 +41,15 @@ def show_samples(
         raise EmptyDataError("there are no samples to show", do="pass max_n of 1 or more")
     columns = math.ceil(math.sqrt(len(samples)))
     rows = math.ceil(len(samples) / columns)
-    figure, fields = pyplot.subplots(rows, columns, figsize=(2.6 * columns, 2.8 * rows), squeeze=False)
-    pyplot.close(figure)  # the caller owns it; pyplot would keep it alive and show it twice
+    # Not through pyplot, which would keep the figure alive, choose a back end and show it twice.
+    figure = Figure(figsize=(2.6 * columns, 2.8 * rows), layout="constrained")
+    fields = figure.subplots(rows, columns, squeeze=False)
     for i, field in enumerate(fields.flat):
         field.axis("off")
         if i < len(samples):
             _draw(field, samples[i], None if said is None else said[i])
     if title:
         figure.suptitle(title, fontsize=9)
-    figure.tight_layout()
     return figure
 
 

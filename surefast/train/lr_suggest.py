@@ -205,7 +205,7 @@ def suggest(
     found = {_name(func): func(kept_lrs, kept, num_it) for func in funcs}
     suggested = {name: lr for name, (lr, _) in found.items()}
     points = {name: point for name, (_, point) in found.items()}
-    figure = plot_lr_find(lrs, losses, points) if show_plot else None
+    figure = plot_lr_find(lrs, losses, points, suggested=suggested) if show_plot else None
     return Suggestions(suggested, points, list(lrs), list(losses), figure)
 
 
@@ -240,6 +240,7 @@ def plot_lr_find(
     losses: Sequence[float],
     points: Mapping[str, tuple[float, float]] | None = None,
     skip_end: int = _SKIP_END,
+    suggested: Mapping[str, float] | None = None,
 ) -> Figure:
     """The curve of a range test with the suggestions marked; a figure, nothing is shown.
 
@@ -248,6 +249,7 @@ def plot_lr_find(
         losses: smoothed loss after each.
         points: name to (learning rate, loss).
         skip_end: last steps to leave out, where the loss explodes.
+        suggested: name to the rate that is suggested, where it is not that of the point.
 
     Raises:
         MissingExtraError: without matplotlib.
@@ -264,7 +266,8 @@ def plot_lr_find(
     axes.plot(lrs[:end], losses[:end])
     axes.set(xlabel="learning rate", ylabel="loss (smoothed)", xscale="log")
     for number, (name, (lr, loss)) in enumerate((points or {}).items()):
-        axes.plot([lr], [loss], "o", color=f"C{number + 1}", label=f"{name} {lr:.1e}")
+        rate = (suggested or {}).get(name, lr)
+        axes.plot([lr], [loss], "o", color=f"C{number + 1}", label=f"{name}: {rate:.1e}")
     if points:
         axes.legend(loc="best")
     return figure

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from surefast.data.dataloaders import AnyLoader
-from surefast.data.views import as_validation
 from surefast.errors import ArgumentError, DataError, MissingExtraError, TaskError
 from surefast.learner import Learner
 from surefast.recipe.call import declared
@@ -79,7 +78,7 @@ class Interpretation:
         """
         if dl is None and ds_idx >= len(learn.dls.loaders):
             raise ArgumentError("there is no validation data to interpret", do="pass ds_idx=0 or dl=")
-        source = as_validation(learn.dls.loaders[ds_idx]) if dl is None else dl
+        source = learn.dls.loaders[ds_idx].plain() if dl is None else dl
         preds, targets, losses = learn.get_preds(ds_idx, dl, with_loss=True)
         if targets is None:
             raise TaskError(

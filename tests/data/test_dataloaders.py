@@ -12,7 +12,6 @@ from surefast.data.dataloaders import DataLoaders
 from surefast.data.foreign import ForeignLoader
 from surefast.data.label import ColReader
 from surefast.data.transform import BatchTransform
-from surefast.data.views import as_training, as_validation
 from surefast.errors import ArgumentError, EmptyDataError, UnknownNameError
 from surefast.recipe.call import call_of
 
@@ -75,9 +74,16 @@ def test_a_batch_is_decoded_for_people(dls):
 
 def test_plain_and_augmented_loaders(dls):
     """In the order of the items, nothing dropped; torch's own are put in order as well."""
-    plain = as_validation(dls.train)
+    plain = dls.train.plain()
     assert [b.ids.tolist() for b in plain.batches(0, 5)][-1][-1] == 239
-    assert (plain.train, as_training(dls.train).train) == (False, True)
+    assert (plain.train, dls.train.augmented().train) == (False, True)
+
+
+def test_a_torch_loader_cannot_be_augmented():
+    """It does not say what it does in training only."""
+    train = DataLoader([(torch.ones(2), 0), (torch.ones(2), 1)], batch_size=2)
+    with pytest.raises(ArgumentError, match="does not say what it does in training only"):
+        DataLoaders(train).train.augmented()
 
 
 def test_ready_batches_are_a_loader():
@@ -85,9 +91,9 @@ def test_ready_batches_are_a_loader():
     batches = [(torch.ones(3, 2), torch.zeros(3)), (torch.ones(2, 2), torch.zeros(2))]
     dls = DataLoaders(batches, batches, device="cpu")
     assert [b.ids.tolist() for b in dls.train.batches(0, 0)] == [[0, 1, 2], [3, 4]]
-    assert as_validation(dls.valid) is dls.valid
-    with pytest.raises(ArgumentError, match="does not say what it does in training only"):
-        as_training(dls.train)
+    assert dls.valid.plain() is dls.valid
+    with pytest.raises(ArgumentError, match="ready batches are as they were made"):
+        dls.train.augmented()
     with pytest.raises(ArgumentError, match="ready batches take no batch transforms"):
         dls.with_batch_tfms(Halve)
     with pytest.raises(ArgumentError, match="the first one is a int"):

@@ -113,7 +113,8 @@ def test_the_picture_holds_curve_and_marks():
     assert len(axes.lines) == 3
     assert len(axes.lines[0].get_xdata()) == 95
     assert axes.get_xscale() == "log"
-    assert [text.get_text().split()[0] for text in axes.get_legend().get_texts()] == ["valley", "minimum"]
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == [f"valley: {found.valley:.1e}", f"minimum: {found.minimum:.1e}"]
     assert plot_lr_find(LRS, bowl()).axes[0].get_legend() is None
 
 

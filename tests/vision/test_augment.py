@@ -1,5 +1,6 @@
 """Batch transforms: matrices against known numbers, one interpolation, coins that leave bits alone."""
 
+import importlib
 import math
 
 import numpy as np
@@ -59,7 +60,7 @@ def named(transform):
 @pytest.fixture(scope="module")
 def photos():
     """Real photographs, float (B, 3, 48, 64)."""
-    datasets = pytest.importorskip("sklearn.datasets")
+    datasets = importlib.import_module("sklearn.datasets")
     images = [torch.tensor(datasets.load_sample_image(n)) for n in ("china.jpg", "flower.jpg")]
     crops = [i[r : r + 192, c : c + 256] for i in images for r in (0, 100, 200) for c in (0, 150, 300)]
     batch = torch.stack(crops).permute(0, 3, 1, 2).float() / 255

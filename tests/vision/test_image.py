@@ -1,5 +1,6 @@
 """Every kind of file gives upright 8-bit pixels, or an error that names file, cause and way out."""
 
+import importlib
 import io
 import os
 import struct
@@ -26,15 +27,13 @@ from surefast.vision.image import (
 
 @pytest.fixture(scope="module")
 def photo():
-    datasets = pytest.importorskip("sklearn.datasets")
+    datasets = importlib.import_module("sklearn.datasets")
     return Image.fromarray(datasets.load_sample_image("china.jpg")[::4, ::4])  # 107 x 160
 
 
 @pytest.fixture(params=["simplejpeg", "pillow"])
 def either_decoder(request, monkeypatch):
-    if request.param == "simplejpeg":
-        pytest.importorskip("simplejpeg")
-    else:
+    if request.param == "pillow":
         monkeypatch.setattr(image_file, "_simplejpeg", lambda: None)
     return request.param
 
@@ -278,7 +277,6 @@ def corrupt_jpeg(photo):
 
 def test_damaged_jpeg_data_is_refused_or_warned_of(photo):
     """What libjpeg notices is an error that says how to accept it; accepting it still warns."""
-    pytest.importorskip("simplejpeg")
     error = file_error(corrupt_jpeg(photo))
     assert "data is damaged" in str(error)
     assert 'damaged="warn"' in error.do
@@ -289,7 +287,6 @@ def test_damaged_jpeg_data_is_refused_or_warned_of(photo):
 
 def test_bytes_left_over_in_a_jpeg_warn(photo):
     """The picture is whole; the file is named in a warning, and used."""
-    pytest.importorskip("simplejpeg")
     data = encoded(photo, progressive=True)
     with pytest.warns(ImageFileWarning, match="extraneous bytes"):
         image = open_image(data[:-2] + b"\x12\x34\x56" * 20 + data[-2:])

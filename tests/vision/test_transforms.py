@@ -1,5 +1,7 @@
 """Item transforms: where boxes lie, one draw for image and mask, keys alone decide, one exact resize."""
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -33,7 +35,7 @@ from surefast.vision.transforms import (
 
 @pytest.fixture(scope="module")
 def photo():
-    datasets = pytest.importorskip("sklearn.datasets")
+    datasets = importlib.import_module("sklearn.datasets")
     pixels = torch.tensor(datasets.load_sample_image("flower.jpg")).permute(2, 0, 1)
     return tv_tensors.Image(pixels[:, ::2, ::2])  # 214 x 320
 
