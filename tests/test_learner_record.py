@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
 from surefast.callbacks.contract import Actor, Observer
 from surefast.data.dataloaders import DataLoaders
-from surefast.errors import ConflictError, SurefastWarning
+from surefast.errors import ConflictError, ExplicitError, SurefastWarning
 from surefast.learner import Learner
 from surefast.recipe.digest import digest
 from surefast.run.event_log import read_events
 from surefast.train.average import EMA
+from surefast.train.optimizer import SGD, AdamW
 from surefast.train.weights import load_state
 
 
@@ -123,3 +126,31 @@ def test_momentum_is_known_without_a_schedule():
 
     learner().fit(1, cbs=Look())
     assert seen[0] == [0.9]
+
+
+def test_a_fit_refused_for_its_defaults_is_not_in_the_recipe():
+    """The list that was accepted for one fit lacks the defaults of another kind; only the first stays."""
+    with pytest.raises(ExplicitError):
+        learner(defaults="explicit").fit(1)
+    learn = learner(defaults="defaults.toml")
+    learn.fit(1)
+    with pytest.raises(ExplicitError, match="pct_start"):
+        learn.fit_one_cycle(1)
+    assert len(learn.recipe.fits) == 1
+
+
+@pytest.mark.parametrize("opt_func", [AdamW, partial(SGD, mom=0.9)])
+def test_the_schedule_of_momentum_reaches_the_optimizer(opt_func):
+    """What the recorder says of each step is what the step was made with."""
+    seen = []
+
+    class Look(Observer):
+        def before_step(self, run):
+            group = learn.opt.param_groups[0]
+            seen.append(group["betas"][0] if "betas" in group else group["momentum"])
+
+    learn = learner(opt_func=opt_func)
+    learn.fit_one_cycle(2, 1e-2, cbs=Look())
+    assert seen == [mom for mom, *_ in learn.recorder.moms]
+    assert min(seen) == pytest.approx(0.85)
+    assert seen[0] == pytest.approx(0.95)
